@@ -1,0 +1,273 @@
+"""The configuration: one frozen, typed tree, and the only reader of configuration files and the environment.
+
+Sources, the first wins: command-line flags, environment variables (`GEMMA_GATEWAY_SERVER__PORT=8000`), the YAML
+file given by `--config`, the defaults below. Unknown keys are refused. Units stand in the names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from gateway.errors import ConfigurationError
+
+MIB = 1024 * 1024
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Family(StrEnum):
+    """The generations of Gemma, which differ in what they see and hear."""
+
+    GEMMA3 = "gemma3"
+    GEMMA3N = "gemma3n"
+    GEMMA4 = "gemma4"
+
+
+class Modality(StrEnum):
+    """What a model takes as input."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    AUDIO = "audio"
+    VIDEO = "video"
+
+
+class Frozen(BaseModel):
+    """A section of the tree."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ServerSettings(Frozen):
+    """Where the gateway listens, and how it stops."""
+
+    host: str = "127.0.0.1"
+    """Address of the inference API. Anything but loopback needs keys."""
+    port: Port = 8000
+    """Port of the inference API."""
+    admin_host: str = "127.0.0.1"
+    """Address of /metrics, /livez and /readyz. Never expose it to clients."""
+    admin_port: Port = 9090
+    """Port of /metrics, /livez and /readyz."""
+    drain_seconds: Annotated[float, Field(ge=0)] = 30
+    """How long running requests may take to finish after SIGTERM."""
+    max_body_bytes: Count = 64 * MIB
+    """Largest request body; more is a 413."""
+    access_log: bool = True
+    """One line for each request."""
+
+
+class AuthSettings(Frozen):
+    """Who may call."""
+
+    keys_file: Path | None = None
+    """YAML file of hashed keys, made by `gemma-gateway keys create`. None: open, allowed on loopback only."""
+
+
+class EngineSettings(Frozen):
+    """One engine that the gateway can reach."""
+
+    url: str
+    """`http://host:port`, or `unix:/path/to/socket`."""
+    connect_seconds: Seconds = 5
+    """To open a connection."""
+    first_byte_seconds: Seconds = 600
+    """From the request sent to the reply's headers: queueing and, when not streaming, the whole generation."""
+    idle_seconds: Seconds = 120
+    """The longest silence within a reply."""
+    max_idle_connections: Annotated[int, Field(ge=0)] = 256
+    """Connections kept open for reuse."""
+    probe_seconds: Seconds = 2
+    """Between two looks at the engine's /health."""
+
+    @field_validator("url")
+    @classmethod
+    def _reachable(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme == "unix" and parts.path and not parts.netloc:
+            return url
+        if parts.scheme == "http" and parts.hostname and parts.path in ("", "/") and not parts.query:
+            return url.rstrip("/")
+        raise ValueError("must be http://host:port or unix:/path/to/socket")
+
+
+class ModelSettings(Frozen):
+    """What a model name that clients use stands for. The name `*` answers for every other name."""
+
+    engine: str = "default"
+    """Key of the engine under `engines`."""
+    served_name: str | None = None
+    """The engine's name for the model. None: the same as the clients'."""
+    family: Family = Family.GEMMA4
+    """Which Gemma it is: decides image budgets and audio limits."""
+    modalities: frozenset[Modality] = frozenset({Modality.TEXT, Modality.IMAGE})
+    """What it takes as input; a part of another kind is refused."""
+    max_model_len: Count | None = None
+    """Context length in tokens, shown by /v1/models."""
+
+
+class MediaSettings(Frozen):
+    """How images, audio and video that requests name are fetched and checked."""
+
+    folder: Path | None = None
+    """Folder whose files requests may name by path or file: URL. None: local paths are refused."""
+    fetch: bool = True
+    """Whether http(s) URLs are fetched at all."""
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks that may be fetched from although they are not public, such as an internal object store."""
+    fetch_seconds: Seconds = 20
+    """For one fetch, redirects included."""
+    max_redirects: Annotated[int, Field(ge=0)] = 3
+    """Redirects followed, each checked anew."""
+    max_fetches: Count = 64
+    """Fetches at once, over all requests."""
+    max_bytes: Count = 32 * MIB
+    """Encoded size of one image, clip or video."""
+    max_parts: Count = 64
+    """Media parts in one request."""
+    max_image_pixels: Count = 40_000_000
+    """Width times height of one image, checked before it is decoded."""
+    max_audio_seconds: Seconds = 30
+    """Length of one clip. Gemma hears 30 s at most; vLLM would cut the rest silently."""
+    decode_threads: Count = 2
+    """Threads that decode media."""
+
+
+class LimitSettings(Frozen):
+    """How much the gateway takes on at once."""
+
+    max_in_flight: Count = 1024
+    """Inference requests at once; more get 503 with Retry-After."""
+    retry_after_seconds: Seconds = 2
+    """What Retry-After says when the gateway or its engine is full or down."""
+
+
+class LogSettings(Frozen):
+    """The log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is written."""
+    format: Literal["text", "json"] = "text"
+    """Text for people, one JSON object a line for machines."""
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="GEMMA_GATEWAY_",
+        env_nested_delimiter="__",
+        use_attribute_docstrings=True,
+    )
+
+    server: ServerSettings = ServerSettings()
+    auth: AuthSettings = AuthSettings()
+    engines: Mapping[str, EngineSettings] = {}
+    models: Mapping[str, ModelSettings] = {}
+    media: MediaSettings = MediaSettings()
+    limits: LimitSettings = LimitSettings()
+    logs: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        for name, model in self.models.items():
+            if model.engine not in self.engines:
+                known = ", ".join(sorted(self.engines)) or "none"
+                raise ValueError(
+                    f"models.{name}.engine: no engine {model.engine!r} under engines (known: {known})"
+                )
+            if name == "*" and model.served_name is None:
+                raise ValueError("models.*.served_name: the catch-all needs the engine's model name")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` has merged: the order of the sources is decided there."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Reads the tree from `path`, the environment and `overrides` (nested, as the file is), the last one winning.
+
+    Raises ConfigurationError with every fault and the key it is under.
+    """
+    document = _read_yaml(path) if path else {}
+    variables = EnvSettingsSource(Settings, env_prefix="GEMMA_GATEWAY_", env_nested_delimiter="__")
+    try:
+        tree = _merge(_merge(document, variables()), overrides or {})
+        return Settings.model_validate(tree)
+    except ValidationError as fault:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or '(root)'}: {e['msg']}" for e in fault.errors()]
+        raise ConfigurationError(
+            "\n".join([f"configuration {path or '(defaults)'} is invalid:", *lines])
+        ) from fault
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as fault:
+        raise ConfigurationError(f"cannot read configuration {path}: {fault}") from fault
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"configuration {path} must be a mapping, not {type(document).__name__}")
+    return document
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = (
+            _merge(under, value) if isinstance(under, dict) and isinstance(value, Mapping) else value
+        )
+    return merged
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listening address can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def set_environment_defaults(defaults: Mapping[str, str]) -> None:
+    """Sets environment variables that are not set yet, for libraries that read nothing else (vLLM)."""
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def environment() -> dict[str, str]:
+    """A copy of the environment, for child processes."""
+    return dict(os.environ)
