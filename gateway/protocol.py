@@ -41,7 +41,7 @@ class InferenceRequest:
         if raw is None:
             return None
         try:
-            return msgspec.json.decode(raw, type=kind | None)  # type: ignore[arg-type,return-value]
+            return msgspec.json.decode(raw, type=kind | None)
         except msgspec.ValidationError as fault:
             raise InvalidRequestError(f"'{name}' is invalid: {fault}", param=name) from fault
         except msgspec.DecodeError as fault:

@@ -192,9 +192,7 @@ class Settings(BaseSettings):
         for name, model in self.models.items():
             if model.engine not in self.engines:
                 known = ", ".join(sorted(self.engines)) or "none"
-                raise ValueError(
-                    f"models.{name}.engine: no engine {model.engine!r} under engines (known: {known})"
-                )
+                raise ValueError(f"models.{name}.engine: no engine {model.engine!r} under engines (known: {known})")
             if name == "*" and model.served_name is None:
                 raise ValueError("models.*.served_name: the catch-all needs the engine's model name")
         return self
@@ -225,9 +223,7 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -
         return Settings.model_validate(tree)
     except ValidationError as fault:
         lines = [f"  {'.'.join(map(str, e['loc'])) or '(root)'}: {e['msg']}" for e in fault.errors()]
-        raise ConfigurationError(
-            "\n".join([f"configuration {path or '(defaults)'} is invalid:", *lines])
-        ) from fault
+        raise ConfigurationError("\n".join([f"configuration {path or '(defaults)'} is invalid:", *lines])) from fault
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -246,9 +242,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
-        merged[key] = (
-            _merge(under, value) if isinstance(under, dict) and isinstance(value, Mapping) else value
-        )
+        merged[key] = _merge(under, value) if isinstance(under, dict) and isinstance(value, Mapping) else value
     return merged
 
 
