@@ -1,0 +1,38 @@
+"""Request id and access log of the FastAPI routes, as pure ASGI. The inference routes do the same in a straight line."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.types import ASGIApp
+
+from gateway.api.client import Message, Receive, Scope, Send
+from gateway.api.observation import new_request_id
+from gateway.logs import access_logger, request_id
+
+
+class RequestLog:
+    """Gives each request an id, tells it to the client, and logs one line."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        identifier = new_request_id()
+        started = time.monotonic()
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", identifier.encode())]
+            await send(message)
+
+        token = request_id.set(identifier)
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            fields = {"request_id": identifier, "seconds": round(time.monotonic() - started, 4)}
+            access_logger.info("%s %s %d", scope["method"], scope["path"], status, extra={"fields": fields})
+            request_id.reset(token)

@@ -1,0 +1,115 @@
+"""Passes an engine's reply on to the client: bytes as they come, errors translated, usage read in passing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from gateway.api.client import Send, respond
+from gateway.api.dialects import Dialect, error_event
+from gateway.api.observation import Observation
+from gateway.errors import EngineFailedError, EngineUnavailableError, GatewayError, NotFoundError, OverloadedError
+from gateway.upstream import sse
+from gateway.upstream.pool import Reply
+
+logger = logging.getLogger(__name__)
+
+#: What vLLM says in a 500 when a request comes while it shuts down.
+SHUTTING_DOWN = b"cannot schedule new futures"
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """How one reply is to be passed on.
+
+    `hide_usage`: the gateway asked for the usage event, the client did not, so it must not see it.
+    """
+
+    dialect: Dialect
+    headers: tuple[tuple[bytes, bytes], ...]
+    hide_usage: bool
+    retry_after: float
+
+    async def run(self, reply: Reply, send: Send, seen: Observation) -> None:
+        """Passes `reply` on to its end.
+
+        Raises GatewayError, only as long as nothing was sent, where the engine's answer is a fault of ours.
+        """
+        content_type = reply.headers.get(b"content-type", b"application/json")
+        if reply.status == 200 and content_type.startswith(b"text/event-stream"):
+            await self._stream(reply, send, seen)
+            return
+        body = await reply.read_all()
+        seen.saw_bytes()
+        self._raise_fault(reply, body, seen)
+        seen.status = reply.status
+        if reply.status == 200:
+            seen.usage = sse.usage_of(body)
+        await respond(send, reply.status, body, [(b"content-type", content_type), *self.headers])
+
+    def _raise_fault(self, reply: Reply, body: bytes, seen: Observation) -> None:
+        status = reply.status
+        if status == 404 and b'"error"' not in body:
+            raise NotFoundError(f"The model does not support {seen.path}.")
+        if status in (429, 503):
+            raise OverloadedError(
+                "The model is busy; try again shortly.",
+                retry_after=_seconds(reply.headers.get(b"retry-after"), self.retry_after),
+            )
+        if status < 500:
+            return
+        if SHUTTING_DOWN in body:
+            raise EngineUnavailableError("The model is restarting; try again shortly.", retry_after=self.retry_after)
+        logger.error("engine %s answered %d: %s", seen.engine, status, body[:500].decode(errors="replace"))
+        raise EngineFailedError("The engine failed to answer the request.")
+
+    async def _stream(self, reply: Reply, send: Send, seen: Observation) -> None:
+        seen.status = 200
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+            *self.headers,
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        try:
+            await self._events(reply, send, seen)
+        except GatewayError as fault:
+            await self._end_with(fault, send, seen)
+        except asyncio.CancelledError:
+            # Either the drain time is over, or the client has left and this reaches nobody.
+            stopping = EngineUnavailableError("The server is shutting down.", retry_after=self.retry_after)
+            await send({"type": "http.response.body", "body": error_event(self.dialect, stopping)})
+            raise
+
+    async def _events(self, reply: Reply, send: Send, seen: Observation) -> None:
+        aligner = sse.EventAligner()
+        while chunk := await reply.read():
+            seen.saw_bytes()
+            events = aligner.feed(chunk)
+            if sse.USAGE_MARK in events:
+                events = self._usage(events, seen)
+            if sse.has_error(events):
+                seen.error = "engine_stream_error"
+                events = sse.until_error(events)
+                await send({"type": "http.response.body", "body": events})
+                return
+            if events:
+                await send({"type": "http.response.body", "body": events, "more_body": True})
+        await send({"type": "http.response.body", "body": aligner.flush()})
+
+    def _usage(self, events: bytes, seen: Observation) -> bytes:
+        document = sse.last_event_with_usage(events)
+        seen.usage = (document and sse.usage_of(document)) or seen.usage
+        return sse.without_usage_only(events) if self.hide_usage else events
+
+    async def _end_with(self, fault: GatewayError, send: Send, seen: Observation) -> None:
+        """The reply has begun: the fault is an event, and the stream ends without what would look like success."""
+        logger.warning("stream failed: %s", fault.message)
+        seen.error = fault.code
+        await send({"type": "http.response.body", "body": error_event(self.dialect, fault)})
+
+
+def _seconds(retry_after: bytes | None, otherwise: float) -> float:
+    return float(retry_after) if retry_after is not None and retry_after.isdigit() else otherwise

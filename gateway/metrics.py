@@ -1,0 +1,78 @@
+"""Every Prometheus series of the gateway, declared once. Labels are bounded: model names come from the catalog."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+#: Seconds; a generation lasts from a blink to many minutes.
+GENERATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+#: Seconds; fetching and decoding.
+MEDIA_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+
+
+class Metrics:
+    """The series, in a registry of their own so that two gateways in one process do not mix."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.requests = Counter(
+            "gemma_gateway_requests",
+            "Inference requests by HTTP status; 499: the client left.",
+            ["path", "model", "status"],
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "gemma_gateway_requests_in_flight", "Inference requests admitted and not finished.", registry=registry
+        )
+        self.duration = Histogram(
+            "gemma_gateway_request_seconds",
+            "From the request's arrival to the end of its reply.",
+            ["path", "model"],
+            buckets=GENERATION_BUCKETS,
+            registry=registry,
+        )
+        self.first_byte = Histogram(
+            "gemma_gateway_first_byte_seconds",
+            "From the request's arrival to the first bytes of the answer: time to first token where it is streamed.",
+            ["path", "model"],
+            buckets=GENERATION_BUCKETS,
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "gemma_gateway_tokens",
+            "Tokens by kind: prompt, completion, and how many of the prompt were image, audio or video.",
+            ["model", "kind"],
+            registry=registry,
+        )
+        self.stream_errors = Counter(
+            "gemma_gateway_stream_errors", "Streams that ended in an error event.", ["model"], registry=registry
+        )
+        self.engine_errors = Counter(
+            "gemma_gateway_engine_errors",
+            "Exchanges with an engine that failed, by error code.",
+            ["engine", "code"],
+            registry=registry,
+        )
+        self.engine_ready = Gauge(
+            "gemma_gateway_engine_ready", "1 while the engine's /health answers 200.", ["engine"], registry=registry
+        )
+        self.media = Histogram(
+            "gemma_gateway_media_seconds",
+            "Fetching and decoding all media of a request that has some.",
+            buckets=MEDIA_BUCKETS,
+            registry=registry,
+        )
+        self.media_errors = Counter(
+            "gemma_gateway_media_errors",
+            "Requests refused for their media, by error code.",
+            ["code"],
+            registry=registry,
+        )
+
+    def render(self) -> bytes:
+        """The exposition in Prometheus' text format."""
+        return generate_latest(self.registry)

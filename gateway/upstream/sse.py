@@ -1,0 +1,129 @@
+"""Server-sent events as bytes: whole events out of pieces, and the few that the gateway has to notice."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.errors import EngineFailedError
+
+#: A single event longer than this, in bytes, is not one of vLLM's.
+MAX_EVENT = 16 * 1024 * 1024
+
+#: vLLM serializes without blanks, so these bytes cannot occur inside a JSON string: its quotes are escaped there.
+USAGE_MARK = b'"usage":{'
+ERROR_MARKS = (b'data: {"error":', b"event: error\n")
+EMPTY_CHOICES_MARK = b'"choices":[]'
+END = b"\n\n"
+
+
+class EventAligner:
+    """Cuts a stream of bytes at the ends of events, so that a stream that breaks off never ends inside one."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The whole events known so far and not handed out yet; maybe b"".
+
+        Raises EngineFailedError where an event does not end within MAX_EVENT bytes.
+        """
+        if not self._rest and chunk.endswith(END):
+            return chunk
+        data = self._rest + chunk
+        cut = data.rfind(END)
+        cut = cut + len(END) if cut >= 0 else 0
+        self._rest = data[cut:]
+        if len(self._rest) > MAX_EVENT:
+            raise EngineFailedError("The engine sent an event without an end.")
+        return data[:cut]
+
+    def flush(self) -> bytes:
+        """What is left once the stream has ended properly."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+
+def has_error(events: bytes) -> bool:
+    """Whether an error event is among whole events."""
+    return any(mark in events for mark in ERROR_MARKS)
+
+
+def until_error(events: bytes) -> bytes:
+    """The events up to and with the first error event: what vLLM sends after it (`[DONE]`) looks like success."""
+    start = min(at for mark in ERROR_MARKS if (at := events.find(mark)) >= 0)
+    end = events.find(END, start)
+    return events[: end + len(END)]
+
+
+def without_usage_only(events: bytes) -> bytes:
+    """Whole events less those that carry usage and no choices, which only a client that asked for them expects."""
+    kept = [e for e in events.split(END) if not (USAGE_MARK in e and EMPTY_CHOICES_MARK in e)]
+    return END.join(kept)
+
+
+def data_of(event: bytes) -> bytes:
+    """The data field of one event that has one such field on one line, as vLLM's have."""
+    at = event.find(b"data:")
+    return event[at + 5 :].split(b"\n", 1)[0].strip() if at >= 0 else b""
+
+
+def last_event_with_usage(events: bytes) -> bytes | None:
+    """The data of the last event that carries usage."""
+    at = events.rfind(USAGE_MARK)
+    if at < 0:
+        return None
+    start = events.rfind(END, 0, at)
+    return data_of(events[start + len(END) if start >= 0 else 0 :])
+
+
+class PromptDetails(msgspec.Struct):
+    """What of the prompt came from the prefix cache, and what was media (tokens)."""
+
+    cached_tokens: int | None = None
+    multimodal_tokens: dict[str, int] | None = None
+
+
+class Usage(msgspec.Struct):
+    """Tokens of one request, under OpenAI's two spellings and Anthropic's."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    prompt_tokens_details: PromptDetails | None = None
+
+    @property
+    def prompt(self) -> int:
+        return self.prompt_tokens or self.input_tokens or 0
+
+    @property
+    def completion(self) -> int:
+        return self.completion_tokens or self.output_tokens or 0
+
+    @property
+    def media(self) -> dict[str, int]:
+        """Tokens of the prompt by modality."""
+        return (self.prompt_tokens_details and self.prompt_tokens_details.multimodal_tokens) or {}
+
+
+class _Inner(msgspec.Struct):
+    usage: Usage | None = None
+
+
+class _Envelope(msgspec.Struct):
+    usage: Usage | None = None
+    response: _Inner | None = None
+
+
+_decoder = msgspec.json.Decoder(_Envelope)
+
+
+def usage_of(document: bytes) -> Usage | None:
+    """The usage that a reply or an event carries, also inside `response`, as the Responses API nests it."""
+    try:
+        envelope = _decoder.decode(document)
+    except msgspec.MsgspecError:
+        return None
+    return envelope.usage or (envelope.response.usage if envelope.response else None)
