@@ -67,6 +67,8 @@ def parse(path: str, body: bytes) -> InferenceRequest:
         fields = _top_level.decode(body)
     except msgspec.ValidationError:
         raise InvalidRequestError("The request body must be a JSON object.") from None
+    except RecursionError:
+        raise InvalidRequestError("The request body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
         raise InvalidRequestError(f"The request body is not valid JSON: {fault}.") from fault
     return InferenceRequest(path, fields, body)

@@ -1,0 +1,185 @@
+"""An engine for what the real one cannot be made to do: faults, timing, load. Speaks vLLM's HTTP over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request as the engine got it."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+Behaviour = Callable[[Received, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class FakeEngine:
+    """Answers with `behaviour`; remembers the inference requests and how many are being answered."""
+
+    port: int = 0
+    behaviour: Behaviour = field(default_factory=lambda: completion())
+    requests: list[Received] = field(default_factory=list)
+    connections: int = 0
+    running: int = 0
+    healthy: bool = True
+    _server: asyncio.Server | None = None
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        try:
+            while (request := await _read(reader)) is not None:
+                if request.path == "/health":
+                    await reply(b"", status=200 if self.healthy else 503)(request, writer)
+                    continue
+                self.requests.append(request)
+                await self._answer(request, reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def start(self, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self.serve, "127.0.0.1", port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def die(self) -> None:
+        """Stops listening and cuts every connection, as a killed process does."""
+        if self._server is not None:
+            self._server.close()
+        for writer in self._writers:
+            abort(writer)
+
+    async def _answer(self, request: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Stops at once when the gateway hangs up, as vLLM does."""
+        self.running += 1
+        answer = asyncio.ensure_future(self.behaviour(request, writer))
+        hang_up = asyncio.ensure_future(_closed(reader))
+        try:
+            await asyncio.wait((answer, hang_up), return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                await answer
+            else:
+                raise ConnectionResetError
+        finally:
+            self.running -= 1
+            for task in (answer, hang_up):
+                task.cancel()
+            await asyncio.gather(answer, hang_up, return_exceptions=True)
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[FakeEngine]:
+    """A fake engine on a free port."""
+    engine = FakeEngine()
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        engine.die()
+
+
+async def _closed(reader: asyncio.StreamReader) -> None:
+    while not reader.at_eof():
+        await asyncio.sleep(0.005)
+
+
+async def _read(reader: asyncio.StreamReader) -> Received | None:
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    except asyncio.IncompleteReadError:
+        return None
+    first, *lines = head.rstrip("\r\n").split("\r\n")
+    method, path, _ = first.split(" ")
+    headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Received(method, path, headers, body)
+
+
+# Behaviours
+
+
+def reply(body: bytes, status: int = 200, content_type: str = "application/json", **headers: str) -> Behaviour:
+    """A complete answer with a Content-Length."""
+
+    async def behave(_: Received, writer: asyncio.StreamWriter) -> None:
+        lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+        head = f"HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n{lines}\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+
+    return behave
+
+
+def completion() -> Behaviour:
+    """A chat completion: JSON, or three chunks and, where it was asked for, the usage chunk, as vLLM sends them."""
+
+    async def behave(request: Received, writer: asyncio.StreamWriter) -> None:
+        asked = request.json()
+        if not asked.get("stream"):
+            body = {"id": "chatcmpl-1", "object": "chat.completion", "model": asked["model"], "usage": USAGE}
+            await reply(json.dumps(body | {"choices": [choice("abc")]}).encode())(request, writer)
+            return
+        await begin(writer)
+        for text in "abc":
+            await send(writer, event(text))
+        if (asked.get("stream_options") or {}).get("include_usage"):
+            await send(writer, data({"id": "chatcmpl-1", "choices": [], "usage": USAGE}))
+        await send(writer, b"data: [DONE]\n\n")
+        await send(writer, b"")
+
+    return behave
+
+
+def choice(text: str) -> dict[str, Any]:
+    return {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+
+
+def data(document: object) -> bytes:
+    return b"data: " + json.dumps(document, separators=(",", ":")).encode() + b"\n\n"
+
+
+def event(text: str) -> bytes:
+    """One chunk of a streamed chat completion."""
+    return data({"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
+
+
+async def begin(writer: asyncio.StreamWriter) -> None:
+    """The head of an event stream."""
+    writer.write(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    await writer.drain()
+
+
+async def send(writer: asyncio.StreamWriter, payload: bytes) -> None:
+    """One chunk of HTTP's chunked encoding; b"" ends the body."""
+    writer.write(b"%x\r\n%b\r\n" % (len(payload), payload))
+    await writer.drain()
+
+
+def abort(writer: asyncio.StreamWriter) -> None:
+    """Cuts the connection as a dying process does."""
+    writer.transport.abort()
