@@ -39,7 +39,7 @@ class FakeEngine:
     running: int = 0
     healthy: bool = True
     _server: asyncio.Server | None = None
-    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _writers: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -47,7 +47,7 @@ class FakeEngine:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._writers.add(writer)
+        self._writers[writer] = asyncio.current_task()
         try:
             while (request := await _read(reader)) is not None:
                 if request.path == "/health":
@@ -58,7 +58,7 @@ class FakeEngine:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
-            self._writers.discard(writer)
+            self._writers.pop(writer)
             writer.close()
 
     async def start(self, port: int = 0) -> None:
@@ -98,7 +98,9 @@ async def running() -> AsyncIterator[FakeEngine]:
     try:
         yield engine
     finally:
+        left = [task for task in engine._writers.values() if task is not None]
         engine.die()
+        await asyncio.gather(*left)
 
 
 async def _closed(reader: asyncio.StreamReader) -> None:

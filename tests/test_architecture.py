@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: The rows, top first. A module imports from rows below its own, or from its own package.
 ROWS: tuple[frozenset[str], ...] = (
-    frozenset({"cli", "__main__", "launch", "engine", "demo"}),
+    frozenset({"cli", "__main__", "launch", "reference", "engine", "demo"}),
     frozenset({"app"}),
     frozenset({"api"}),
     frozenset({"access", "catalog", "media", "upstream"}),

@@ -27,7 +27,7 @@ def test_catch_all_takes_every_other_name_and_none_but_is_not_listed() -> None:
 
 
 def test_unknown_name_is_a_404_that_lists_the_known_ones() -> None:
-    with pytest.raises(ModelNotFoundError, match="The model 'other' does not exist. Available: small, big."):
+    with pytest.raises(ModelNotFoundError, match=r"The model 'other' does not exist\. Available: small, big\."):
         Catalog(MODELS).resolve("other")
 
 

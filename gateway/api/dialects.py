@@ -19,7 +19,7 @@ class Dialect(StrEnum):
     ANTHROPIC = "anthropic"
 
 
-#: The allow-list. Every other route of vLLM's application is a 404 here; tests/engine/test_routes.py classifies them all.
+#: The allow-list. Every other route of vLLM's application is a 404; tests/engine/test_routes.py classifies them all.
 INFERENCE_PATHS: Mapping[str, Dialect] = MappingProxyType(
     {
         "/v1/chat/completions": Dialect.OPENAI,

@@ -1,4 +1,4 @@
-"""Request id and access log of the FastAPI routes, as pure ASGI. The inference routes do the same in a straight line."""
+"""Request id and access log of the FastAPI routes, as pure ASGI; the inference routes do the same by themselves."""
 
 from __future__ import annotations
 

@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         self.headers: dict[bytes, bytes] = {}
         self.head_complete = False
         self.complete = False
+        self._keep_alive = False
 
     @property
     def closed(self) -> bool:
@@ -54,7 +55,7 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Whether the exchange ended cleanly and the engine keeps the connection open."""
-        return self.complete and not self.closed and self._error is None and bool(self._parser.should_keep_alive())
+        return self.complete and not self.closed and self._error is None and self._keep_alive
 
     def close(self) -> None:
         """Drops the connection at once: an engine that is still generating stops."""
@@ -193,6 +194,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self.head_complete:
             self.complete = True
+            self._keep_alive = bool(self._parser.should_keep_alive())
             self._stop_timer()
 
     def _resume(self) -> None:
@@ -215,7 +217,7 @@ async def connect(settings: EngineSettings) -> Connection:
                 _, connection = await loop.create_unix_connection(lambda: Connection(settings), parts.path)
             else:
                 _, connection = await loop.create_connection(
-                    lambda: Connection(settings), parts.hostname, parts.port or 80
+                    lambda: Connection(settings), parts.hostname or "", parts.port or 80
                 )
     except (OSError, TimeoutError) as fault:
         raise unavailable() from fault

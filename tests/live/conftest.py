@@ -66,7 +66,7 @@ async def start() -> AsyncIterator[Start]:
 async def _gateway(engine: FakeEngine, sections: dict[str, dict[str, Any]]) -> AsyncIterator[Running]:
     document: dict[str, Any] = {
         "server": {"drain_seconds": 2},
-        "engines": {"default": {"url": engine.url, "probe_seconds": 0.05}},
+        "engines": {"default": {"url": engine.url, "probe_seconds": 60}},
         "models": {"gemma": {"served_name": "served", "modalities": ["text", "image", "audio"]}},
     }
     tree = settings._merge(document, sections)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import httpx
@@ -85,7 +86,7 @@ async def test_events_cut_anywhere_reach_the_client_whole(start: Start) -> None:
     gateway = await start()
     stream = event("one") + event("two") + b"data: [DONE]\n\n"
 
-    async def in_pieces(_: Received, writer: fake_engine.asyncio.StreamWriter) -> None:
+    async def in_pieces(_: Received, writer: asyncio.StreamWriter) -> None:
         await fake_engine.begin(writer)
         for at in range(0, len(stream), 5):
             await fake_engine.send(writer, stream[at : at + 5])
@@ -135,7 +136,7 @@ async def test_large_bodies_pass_in_both_directions(start: Start, size: int) -> 
     gateway = await start()
     text = "x" * size
 
-    async def echo(request: Received, writer: fake_engine.asyncio.StreamWriter) -> None:
+    async def echo(request: Received, writer: asyncio.StreamWriter) -> None:
         await fake_engine.reply(json.dumps({"echo": request.json()["prompt"]}).encode())(request, writer)
 
     gateway.engine.behaviour = echo

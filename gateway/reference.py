@@ -1,0 +1,97 @@
+"""The references under docs/, written from the code: every configuration key and every metric, as Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from gateway.metrics import Metrics
+from gateway.settings import Settings
+
+GENERATED = "<!-- Written by `gemma-gateway config reference` and `make docs`: edit the code instead. -->"
+
+
+def configuration() -> str:
+    """One table for each section of the tree."""
+    lines = ["# Configuration", "", GENERATED, "", (Settings.__doc__ or "").strip(), ""]
+    lines += [
+        "Sources, the first wins: command-line flags; environment variables, such as `GEMMA_GATEWAY_SERVER__PORT`;",
+        "the YAML file given by `--config`; the defaults below. Unknown keys are refused.",
+        "`gemma-gateway config check FILE` says whether a file is good.",
+        "",
+    ]
+    for path, model in _sections():
+        lines += [f"## `{path}`", "", (model.__doc__ or "").strip(), "", "| key | type | default | meaning |"]
+        lines += ["|---|---|---|---|"]
+        lines += [_row(name, field) for name, field in model.model_fields.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, field in Settings.model_fields.items():
+        arguments = get_args(field.annotation)
+        if arguments:
+            yield f"{name}.<name>", arguments[1]
+        elif isinstance(field.annotation, type):
+            yield name, field.annotation
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    description = (field.description or "").replace("\n", " ").replace("|", "\\|")
+    return f"| `{name}` | {_type(field)} | {_default(field)} | {description} |"
+
+
+def _type(field: FieldInfo) -> str:
+    """The type in JSON's words."""
+    return _words(TypeAdapter(field.annotation).json_schema())
+
+
+def _words(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        kinds = dict.fromkeys(_words(kind) for kind in schema["anyOf"])
+        return " or ".join(kind for kind in kinds if kind != "null")
+    if "enum" in schema:
+        return " \\| ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        inner = schema["items"]
+        name = inner.get("$ref", "").rsplit("/", 1)[-1]
+        return f"list of {_words(schema['$defs'][name] if name else inner)}"
+    return str(schema.get("format", schema.get("type", "")))
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default()
+    if value is PydanticUndefined:
+        return "required"
+    plain = TypeAdapter(field.annotation).dump_python(value, mode="json")
+    if plain is None:
+        return "none"
+    return f"`{json.dumps(sorted(plain) if isinstance(plain, list) else plain)}`"
+
+
+def metrics() -> str:
+    """One table of all series."""
+    lines = ["# Metrics", "", GENERATED, ""]
+    lines += ["What `/metrics` on the admin port shows, beside the `process_` series of prometheus-client.", ""]
+    lines += ["| series | type | labels | meaning |", "|---|---|---|---|"]
+    own = Metrics()
+    for metric in vars(own).values():
+        if hasattr(metric, "describe") and not isinstance(metric, type(own.registry)):
+            family = metric.describe()[0]
+            suffix = "_total" if family.type == "counter" else ""
+            labels = ", ".join(f"`{name}`" for name in metric._labelnames)  # noqa: SLF001
+            lines.append(f"| `{family.name}{suffix}` | {family.type} | {labels} | {family.documentation} |")
+    return "\n".join([*lines, ""])
+
+
+def write(directory: Path) -> None:
+    """Writes both files into `directory`."""
+    (directory / "configuration.md").write_text(configuration())
+    (directory / "metrics.md").write_text(metrics())
