@@ -155,7 +155,8 @@ def _gemma3(tokenizer: Tokenizer) -> dict[str, Any]:
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "head_dim": 32,
-            "query_pre_attn_scalar": 32,
+            # Released: the head's width. A random model needs sharper attention to heed what it was told.
+            "query_pre_attn_scalar": 1,
             "sliding_window": 64,
             "max_position_embeddings": CONTEXT,
             "initializer_range": SPREAD,

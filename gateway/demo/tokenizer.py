@@ -92,7 +92,7 @@ class Tokenizer:
     vocabulary: Mapping[str, int]
     merges: tuple[tuple[str, str], ...]
     special: frozenset[str]
-    """Never part of a text: hidden from clients, and not what a random model should say."""
+    """Control and media tokens, hidden from clients."""
     unused: frozenset[str]
     media: Mapping[str, str]
     """Attribute of the tokenizer to media marker."""
@@ -104,9 +104,8 @@ class Tokenizer:
 
     @property
     def audible(self) -> frozenset[int]:
-        """Ids that are readable text by themselves."""
-        silent = self.special | self.unused | set(_byte_tokens())
-        return frozenset(index for token, index in self.vocabulary.items() if token not in silent)
+        """Ids that are readable text by themselves: not control, not part of a character or of a word."""
+        return frozenset(self.vocabulary[token] for token in ("\n", *VISIBLE, *_spaced_words()))
 
     def media_id(self, attribute: str) -> int:
         """The id of a media marker, such as `image_token`."""
@@ -195,14 +194,17 @@ def _byte_tokens() -> list[str]:
     return [f"<0x{byte:02X}>" for byte in range(256)]
 
 
+def _spaced_words() -> list[str]:
+    return [f"▁{word}" for word in WORDS.split()]
+
+
 def _newline_merges() -> tuple[tuple[str, str], ...]:
     return (("\n", "\n"), ("\n\n", "\n"), ("\n\n", "\n\n"))
 
 
 def _word_merges() -> tuple[tuple[str, str], ...]:
     """Grows each word from its leading space, one letter at a time: the longest known beginning wins."""
-    words = [f"▁{word}" for word in WORDS.split()]
-    return tuple(dict.fromkeys((word[:end], word[end]) for word in words for end in range(1, len(word))))
+    return tuple(dict.fromkeys((word[:end], word[end]) for word in _spaced_words() for end in range(1, len(word))))
 
 
 def _begin_with_bos(bos: int) -> dict[str, Any]:

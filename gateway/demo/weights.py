@@ -22,8 +22,8 @@ STOPS: Mapping[Family, tuple[str, ...]] = {
 }
 CLASSES = {Family.GEMMA3: "Gemma3", Family.GEMMA3N: "Gemma3n", Family.GEMMA4: "Gemma4"}
 
-#: Added to the scale (1 at first) of what each block adds to the stream. Without it the token that went in prevails, and
-#: a random model says one word for ever.
+#: Added to the scale (1 at first) of what each block adds to the stream. Without it the token that went in prevails,
+#: and a random model says one word for ever.
 LOUDER = 2.0
 EMBEDDING_SPREAD = 0.2
 POSITION_SPREAD = 0.5
