@@ -1,0 +1,32 @@
+"""The vLLM plugin: mends four faults of vLLM 0.32 that Gemma meets on the CPU backend.
+
+vLLM finds it by two entry points of one name, `gemma_gateway` (VLLM_PLUGINS, where it is set, must hold that name), and
+calls both in every process: `platform` when the platform is first looked at, before anything imports transformers;
+`register` before the model is built. Each fix is a module here, is applied once in a process, and says what will make
+it superfluous. On a GPU none is applied. VLLM_TARGET_DEVICE=cpu in the environment makes vLLM skip `platform`.
+"""
+
+from __future__ import annotations
+
+
+def platform() -> None:
+    """Prepares this process for importing torchvision. Names no platform to vLLM: it returns None.
+
+    To be called as well by whatever imports transformers without vLLM.
+    """
+    from gateway.engine.compat import torchvision_schemas
+
+    torchvision_schemas.apply()
+
+
+def register() -> None:
+    """Applies the other three fixes, on the CPU backend only."""
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return
+    from gateway.engine.compat import contiguous_gemm, image_attention, resampler
+
+    contiguous_gemm.apply()
+    image_attention.apply()
+    resampler.apply()
