@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: The rows, top first. A module imports from rows below its own, or from its own package.
 ROWS: tuple[frozenset[str], ...] = (
-    frozenset({"cli", "__main__", "launch", "reference", "engine", "demo"}),
+    frozenset({"cli", "__main__", "launcher", "reference", "engine", "demo"}),
     frozenset({"app"}),
     frozenset({"api"}),
     frozenset({"access", "catalog", "media", "upstream"}),
@@ -52,7 +52,7 @@ def allowed(importer: str, imported: str) -> bool:
     if importer == imported or (importer, imported) == ("settings", "errors"):
         return True
     if importer == "__init__":
-        return imported == "launch"
+        return imported == "launcher"
     if row(importer) == 0:
         return True
     return row(importer) < row(imported)

@@ -1,0 +1,286 @@
+"""The commands: serve · gateway · engine · keys · config · demo-model."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel
+
+from gateway import settings
+from gateway.access import keys
+from gateway.demo.configurations import Shape
+from gateway.engine.service import MISCONFIGURED
+from gateway.errors import ConfigurationError
+from gateway.settings import AuthSettings, Family, LogSettings, MediaSettings, ServerSettings
+
+#: vLLM's flags are not ours to know: they are collected as they come.
+PASS_ON = {"ignore_unknown_options": True}
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+#: The gateway's settings that have a flag: section, key, section's class. Their help is the key's own.
+FLAGS: tuple[tuple[str, str, type[BaseModel]], ...] = (
+    ("server", "host", ServerSettings),
+    ("server", "port", ServerSettings),
+    ("server", "admin_host", ServerSettings),
+    ("server", "admin_port", ServerSettings),
+    ("server", "drain_seconds", ServerSettings),
+    ("auth", "keys_file", AuthSettings),
+    ("media", "folder", MediaSettings),
+    ("logs", "level", LogSettings),
+    ("logs", "format", LogSettings),
+)
+
+Command = Callable[..., None]
+
+
+class Operator(click.Group):
+    """Prints an operator's error as it is, without a traceback, and exits with 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as fault:
+            click.echo(f"gemma-gateway: {fault}", err=True)
+            ctx.exit(MISCONFIGURED)
+
+
+# No -h, nor any other short option: it would bite into vLLM's, such as -dph.
+@click.group(cls=Operator, context_settings={"max_content_width": 110})
+@click.version_option(package_name="gemma-gateway", prog_name="gemma-gateway")
+def main() -> None:
+    """Serve Google's Gemma models: an OpenAI-compatible gateway in front of vLLM."""
+
+
+def flag_of(section: str, key: str) -> str:
+    """`--port` for server.port; sections other than server's and auth's stand in the name: `--media-folder`."""
+    name = key if section in ("server", "auth") else f"{section.removesuffix('s')}_{key}"
+    return "--" + name.replace("_", "-")
+
+
+def gateway_flags(command: Command) -> Command:
+    """Adds --config and the flags that win over it. None stands for "not given": then file or default hold."""
+    for section, key, model in reversed(FLAGS):
+        field = model.model_fields[key]
+        default = "" if field.default is None else f"  [default: {field.default}]"
+        option = click.option(
+            flag_of(section, key), f"{section}__{key}", metavar=key.split("_")[-1].upper(),
+            help=f"{field.description}{default}",
+        )  # fmt: skip
+        command = option(command)
+    config = click.option("--config", type=FILE, help="YAML file of settings; flags and environment win over it.")
+    return config(command)
+
+
+def overrides(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The flags that were given, nested as in the configuration file."""
+    tree: dict[str, dict[str, Any]] = {}
+    for name, value in given.items():
+        if value is not None:
+            section, key = name.split("__")
+            tree.setdefault(section, {})[key] = value
+    return tree
+
+
+def supervised_by(signum: signal.Signals) -> Callable[[Command], Command]:
+    """Adds the flag that a parent of ours gives: when it is gone, our group gets `signum`."""
+
+    def hold(_: click.Context, __: click.Parameter, given: bool) -> None:
+        if given:
+            from gateway.engine import leash
+
+            leash.hold(signum)
+
+    return click.option("--supervised", is_flag=True, hidden=True, expose_value=False, callback=hold)
+
+
+def model_first(_: click.Context, __: click.Parameter, model: str) -> str:
+    """Refuses a flag in the model's place: with flags that only vLLM knows, its value would pass for the model."""
+    if model.startswith("-"):
+        raise click.UsageError(f"MODEL comes first, before flags of vLLM such as {model}.")
+    return model
+
+
+model_argument = click.argument("model", callback=model_first)
+engine_arguments = click.argument("engine_args", nargs=-1, type=click.UNPROCESSED, metavar="[VLLM FLAGS]...")
+no_warm_up = click.option("--no-warm-up", is_flag=True, help="Report ready without having answered a request first.")
+
+
+@main.command(context_settings=PASS_ON)
+@model_argument
+@engine_arguments
+@gateway_flags
+@click.option("--served-model-name", help="The model's name for clients.  [default: hub id, or the directory's name]")
+@click.option("--runtime-dir", type=FOLDER, help="Folder for socket and state.  [default: a temporary one]")
+@no_warm_up
+@supervised_by(signal.SIGTERM)
+def serve(
+    model: str,
+    engine_args: tuple[str, ...],
+    config: Path | None,
+    served_model_name: str | None,
+    runtime_dir: Path | None,
+    no_warm_up: bool,
+    **flags: Any,
+) -> None:
+    """Serve MODEL on this machine: an engine, and the gateway in front of it.
+
+    MODEL is an id on the Hugging Face hub (google/gemma-3-4b-it) or a directory. Flags that are not listed here,
+    and all after --, go to vLLM. Ctrl-C stops both; running requests may finish.
+    """
+    from gateway.engine.serve import Request, run
+
+    request = Request(
+        model=model,
+        engine_args=engine_args,
+        served_name=served_model_name,
+        config=config,
+        overrides=overrides(flags),
+        runtime_dir=runtime_dir,
+        warm_up=not no_warm_up,
+    )
+    _exit(run(request, lambda line: click.echo(line, err=True), click.echo))
+
+
+@main.command()
+@gateway_flags
+@supervised_by(signal.SIGKILL)
+def gateway(config: Path | None, **flags: Any) -> None:
+    """Run the gateway alone, in front of the engines that the configuration names. Needs neither GPU nor vLLM."""
+    loaded = settings.load(config, overrides(flags))
+
+    from gateway.app import run
+
+    _exit(run(loaded))
+
+
+@main.command(context_settings=PASS_ON)
+@model_argument
+@engine_arguments
+@click.option("--uds", type=FILE, help="Listen on this Unix socket, and nowhere else.")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: 8001]")
+@click.option("--drain-seconds", type=click.FloatRange(min=0), default=30, show_default=True,
+              help="How long running requests may take to finish after SIGTERM.")  # fmt: skip
+@no_warm_up
+@supervised_by(signal.SIGKILL)
+def engine(
+    model: str,
+    engine_args: tuple[str, ...],
+    uds: Path | None,
+    host: str | None,
+    port: int | None,
+    drain_seconds: float,
+    no_warm_up: bool,
+) -> None:
+    """Run one vLLM engine for MODEL, with the preset of that Gemma.
+
+    Every flag of `vllm serve` is accepted and wins over the preset. The engine trusts whoever reaches it: keep it
+    behind a gateway.
+    """
+    if uds is not None and (host is not None or port is not None):
+        raise click.UsageError("--uds and --host/--port exclude each other.")
+    if uds is None:
+        host, port = host or "127.0.0.1", 8001 if port is None else port
+
+    from gateway.engine.server import run
+
+    socket = str(uds) if uds else None
+    _exit(run(model, engine_args, host=host, port=port, uds=socket, drain_seconds=drain_seconds,
+              warm_up=not no_warm_up))  # fmt: skip
+
+
+@main.group(name="keys")
+def key_commands() -> None:
+    """Make, list and revoke API keys. Only their SHA-256 is stored."""
+
+
+key_file = click.option("--file", "path", type=FILE, required=True, help="The key file, as --keys-file gets it.")
+
+
+def lifetime(_: click.Context, __: click.Parameter, text: str | None) -> timedelta | None:
+    """`90d`, `12h` or `30m` as a span of time."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})([dhm])", text)
+    if match is None:
+        raise click.BadParameter("must be a number of days, hours or minutes, such as 90d, 12h or 30m.")
+    unit = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}[match[2]]
+    return int(match[1]) * unit
+
+
+@key_commands.command()
+@key_file
+@click.option("--name", required=True, help="Whose key it is: a person, a team, a program.")
+@click.option("--expires-in", callback=lifetime, metavar="90d|12h|30m", help="Lifetime.  [default: no end]")
+def create(path: Path, name: str, expires_in: timedelta | None) -> None:
+    """Make a key and print it, this once."""
+    key = keys.create(path, name, expires_in)
+    click.echo(f"A key for {name}. Keep it now: only its hash is in {path}.", err=True)
+    click.echo(key)
+
+
+@key_commands.command(name="list")
+@key_file
+def list_keys(path: Path) -> None:
+    """Show id, name, creation and expiry of each key."""
+    for record in keys.read(path).keys:
+        until = f"until {record.expires:%Y-%m-%d %H:%M} UTC" if record.expires else "no expiry"
+        click.echo(f"{record.id}  {record.name}  since {record.created:%Y-%m-%d}  {until}")
+
+
+@key_commands.command()
+@key_file
+@click.argument("key_id", metavar="ID")
+def revoke(path: Path, key_id: str) -> None:
+    """Remove the key with that ID from the file."""
+    record = keys.revoke(path, key_id)
+    click.echo(f"Revoked {record.id} ({record.name}).")
+
+
+@main.group(name="config")
+def config_commands() -> None:
+    """Check and explain the configuration."""
+
+
+@config_commands.command()
+@click.argument("file", type=FILE)
+def check(file: Path) -> None:
+    """Say whether the gateway can start with FILE (and this environment)."""
+    loaded = settings.load(file)
+    keys.Access.from_settings(loaded.auth, loaded.server.host)
+    click.echo(f"{file} is good: {len(loaded.engines)} engine(s), {len(loaded.models)} model name(s).")
+
+
+@config_commands.command()
+def reference() -> None:
+    """Print every key with its type, default and meaning, as Markdown."""
+    from gateway.reference import configuration
+
+    click.echo(configuration(), nl=False)
+
+
+@main.command(name="demo-model")
+@click.argument("directory", type=FOLDER)
+@click.option("--family", type=click.Choice([family.value for family in Family]), default=Family.GEMMA4.value, show_default=True,
+              help="Which Gemma it is built like.")  # fmt: skip
+@click.option("--shape", type=click.Choice([shape.value for shape in Shape]), default=Shape.E.value, show_default=True,
+              help="Which Gemma 4 it is built like: E2B, 31B, or 26B-A4B.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random weights.")
+def demo_model(directory: Path, family: str, shape: str, seed: int) -> None:
+    """Write a small Gemma with random weights to DIRECTORY: complete, and all nonsense. Nothing if it is there."""
+    from gateway.demo.model import write_model
+
+    write_model(directory, Family(family), Shape(shape), seed)
+    click.echo(f"{directory} holds a small {family}.")
+
+
+def _exit(code: int) -> None:
+    click.get_current_context().exit(code)
