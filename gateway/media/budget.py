@@ -32,7 +32,7 @@ DETAILS: Mapping[str, int | None] = {"auto": None, "low": 70, "high": 1120, "ori
 HEADER = b"x-gemma-image-budget"
 
 #: Top-level fields that are read here and never sent as they came.
-FIELDS = ("max_soft_tokens", "mm_processor_kwargs", "media_io_kwargs")
+FIELDS = frozenset({"max_soft_tokens", "mm_processor_kwargs", "media_io_kwargs"})
 
 
 @dataclass(frozen=True, slots=True)
