@@ -80,6 +80,7 @@ def test_killed_engine_is_an_error_event_then_503_then_service_again(server: Ser
         events = response.iter_lines()
         assert next(events).startswith("data: {")
 
+        assert server.engine_pid is not None
         os.kill(server.engine_pid, signal.SIGKILL)
 
         *_, last = [line for line in events if line]
