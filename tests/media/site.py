@@ -1,0 +1,59 @@
+"""A small real web server that counts who connects."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+#: Path to the raw answer; None never answers.
+Pages = Mapping[str, bytes | None]
+
+
+@dataclass
+class Site:
+    """What was seen of it so far."""
+
+    port: int = 0
+    connections: int = 0
+    requests: list[bytes] = field(default_factory=list)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def answer(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
+    fields = {"content-length": str(len(body)), **{name.replace("_", "-"): value for name, value in headers.items()}}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
+
+
+def redirect(location: str, status: str = "302 Found") -> bytes:
+    return answer(b"", status, location=location)
+
+
+@asynccontextmanager
+async def serve(pages: Pages, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[Site]:
+    site = Site()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        site.connections += 1
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            site.requests.append(head)
+            page = pages.get(head.split()[1].decode(), answer(b"", "404 Not Found"))
+            if page is None:
+                await reader.read()
+                site.gone.set()
+            else:
+                writer.write(page)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(talk, host, 0, ssl=tls)
+    site.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield site
