@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests import fake_engine
 from tests.fake_engine import Behaviour, Received, abort, begin, event, reply, send
 from tests.live.conftest import MESSAGES, Start
 

@@ -1,0 +1,167 @@
+"""The gateway as a process of its own: ready, draining, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from tests import fake_engine
+from tests.fake_engine import FakeEngine, Received, begin, event, send
+from tests.live.conftest import MESSAGES
+
+STREAM = {"model": "gemma", "messages": MESSAGES, "stream": True}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Process:
+    """A running `gemma-gateway gateway`."""
+
+    engine: FakeEngine
+    child: asyncio.subprocess.Process
+    url: str
+    admin_url: str
+
+
+@pytest.fixture
+async def process(tmp_path: Path) -> AsyncIterator[Process]:
+    port, admin_port = free_port(), free_port()
+    async with fake_engine.running() as engine:
+        config = tmp_path / "gateway.yaml"
+        config.write_text(
+            yaml.safe_dump(
+                {
+                    "server": {"port": port, "admin_port": admin_port, "drain_seconds": 20},
+                    "engines": {"default": {"url": engine.url, "probe_seconds": 0.1}},
+                    "models": {"gemma": {}},
+                    "logs": {"format": "json"},
+                }
+            )
+        )
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", "gateway", "--config", str(config), stderr=asyncio.subprocess.PIPE
+        )
+        running = Process(engine, child, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}")
+        try:
+            await until(f"{running.admin_url}/readyz", 200)
+            yield running
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.communicate()
+
+
+async def until(url: str, status: int) -> httpx.Response:
+    """Asks until the answer has `status`, at most 20 s."""
+    async with httpx.AsyncClient() as client, asyncio.timeout(20):
+        while True:
+            try:
+                response = await client.get(url)
+            except httpx.TransportError:
+                response = None
+            if response is not None and response.status_code == status:
+                return response
+            await asyncio.sleep(0.05)
+
+
+def slow_stream(go_on: asyncio.Event) -> fake_engine.Behaviour:
+    async def behave(_: Received, writer: asyncio.StreamWriter) -> None:
+        await begin(writer)
+        await send(writer, event("before"))
+        await go_on.wait()
+        await send(writer, event("after") + b"data: [DONE]\n\n")
+        await send(writer, b"")
+
+    return behave
+
+
+async def test_admin_port_tells_liveness_readiness_and_metrics(process: Process) -> None:
+    async with httpx.AsyncClient(base_url=process.admin_url) as client:
+        ready, live, metrics = [await client.get(path) for path in ("/readyz", "/livez", "/metrics")]
+
+    assert ready.json() == {"status": "ready", "engines": {"default": "ready"}}
+    assert live.status_code == 200
+    assert 'gemma_gateway_engine_ready{engine="default"} 1.0' in metrics.text
+
+
+async def test_readiness_follows_the_engine(process: Process) -> None:
+    process.engine.healthy = False
+
+    response = await until(f"{process.admin_url}/readyz", 503)
+
+    assert response.json() == {"status": "no engine is ready", "engines": {"default": "not ready"}}
+    process.engine.healthy = True
+    await until(f"{process.admin_url}/readyz", 200)
+
+
+async def test_sigterm_lets_a_running_stream_finish_and_takes_no_new_request(process: Process) -> None:
+    go_on = asyncio.Event()
+    process.engine.behaviour = slow_stream(go_on)
+    async with (
+        httpx.AsyncClient(timeout=20) as client,
+        client.stream("POST", f"{process.url}/v1/chat/completions", json=STREAM) as response,
+    ):
+        lines = response.aiter_lines()
+        first = await anext(lines)
+
+        process.child.send_signal(signal.SIGTERM)
+        draining = await until(f"{process.admin_url}/readyz", 503)
+        await asyncio.sleep(0.3)
+        with pytest.raises(httpx.ConnectError):
+            await httpx.AsyncClient().post(f"{process.url}/v1/chat/completions", json=STREAM)
+        go_on.set()
+        rest = [line async for line in lines if line]
+
+    assert "before" in first
+    assert draining.json()["status"] == "draining"
+    assert ["after" in rest[0], rest[1]] == [True, "data: [DONE]"]
+    assert await asyncio.wait_for(process.child.wait(), 10) == 0
+
+
+async def test_second_signal_ends_at_once_with_an_error_event(process: Process) -> None:
+    process.engine.behaviour = slow_stream(asyncio.Event())
+    async with (
+        httpx.AsyncClient(timeout=20) as client,
+        client.stream("POST", f"{process.url}/v1/chat/completions", json=STREAM) as response,
+    ):
+        lines = response.aiter_lines()
+        await anext(lines)
+
+        process.child.send_signal(signal.SIGTERM)
+        await until(f"{process.admin_url}/readyz", 503)
+        process.child.send_signal(signal.SIGTERM)
+        code = await asyncio.wait_for(process.child.wait(), 5)
+
+    assert code == 0
+
+
+async def test_log_is_one_json_object_a_line_with_the_request_id_and_no_key(process: Process) -> None:
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(
+            f"{process.url}/v1/chat/completions",
+            json={"model": "gemma", "messages": MESSAGES},
+            headers={"authorization": "Bearer sk-secret"},
+        )
+    process.child.send_signal(signal.SIGTERM)
+    _, log = await process.child.communicate()
+
+    lines = [json.loads(line) for line in log.decode().splitlines()]
+    access = [line for line in lines if line["logger"] == "gateway.access"]
+    assert [line["request_id"] for line in access] == [answer.headers["x-request-id"]]
+    assert access[0]["prompt_tokens"] == 7
+    assert "sk-secret" not in log.decode()
