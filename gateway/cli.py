@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Callable
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,11 @@ def gateway_flags(command: Command) -> Command:
         field = model.model_fields[key]
         default = "" if field.default is None else f"  [default: {field.default}]"
         option = click.option(
-            flag_of(section, key), f"{section}__{key}", metavar=key.split("_")[-1].upper(),
+            flag_of(section, key),
+            f"{section}__{key}",
+            metavar=key.split("_")[-1].upper(),
             help=f"{field.description}{default}",
-        )  # fmt: skip
+        )
         command = option(command)
     config = click.option("--config", type=FILE, help="YAML file of settings; flags and environment win over it.")
     return config(command)
@@ -167,8 +170,13 @@ def gateway(config: Path | None, **flags: Any) -> None:
 @click.option("--uds", type=FILE, help="Listen on this Unix socket, and nowhere else.")
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: 8001]")
-@click.option("--drain-seconds", type=click.FloatRange(min=0), default=30, show_default=True,
-              help="How long running requests may take to finish after SIGTERM.")  # fmt: skip
+@click.option(
+    "--drain-seconds",
+    type=click.FloatRange(min=0),
+    default=30,
+    show_default=True,
+    help="How long running requests may take to finish after SIGTERM.",
+)
 @no_warm_up
 @supervised_by(signal.SIGKILL)
 def engine(
@@ -193,8 +201,9 @@ def engine(
     from gateway.engine.server import run
 
     socket = str(uds) if uds else None
-    _exit(run(model, engine_args, host=host, port=port, uds=socket, drain_seconds=drain_seconds,
-              warm_up=not no_warm_up))  # fmt: skip
+    _exit(
+        run(model, engine_args, host=host, port=port, uds=socket, drain_seconds=drain_seconds, warm_up=not no_warm_up)
+    )
 
 
 @main.group(name="keys")
@@ -267,12 +276,19 @@ def reference() -> None:
     click.echo(configuration(), nl=False)
 
 
+def choice(default: StrEnum) -> dict[str, Any]:
+    """The arguments of an option whose values are those of an enumeration."""
+    return {
+        "type": click.Choice([member.value for member in type(default)]),
+        "default": default.value,
+        "show_default": True,
+    }
+
+
 @main.command(name="demo-model")
 @click.argument("directory", type=FOLDER)
-@click.option("--family", type=click.Choice([family.value for family in Family]), default=Family.GEMMA4.value, show_default=True,
-              help="Which Gemma it is built like.")  # fmt: skip
-@click.option("--shape", type=click.Choice([shape.value for shape in Shape]), default=Shape.E.value, show_default=True,
-              help="Which Gemma 4 it is built like: E2B, 31B, or 26B-A4B.")  # fmt: skip
+@click.option("--family", **choice(Family.GEMMA4), help="Which Gemma it is built like.")
+@click.option("--shape", **choice(Shape.E), help="Which Gemma 4 it is built like: E2B, 31B, or 26B-A4B.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random weights.")
 def demo_model(directory: Path, family: str, shape: str, seed: int) -> None:
     """Write a small Gemma with random weights to DIRECTORY: complete, and all nonsense. Nothing if it is there."""

@@ -1,0 +1,71 @@
+# Everything a person does with this project. `make` alone shows the list.
+
+MODEL ?=
+HOST ?= 127.0.0.1
+PORT ?= 8000
+ADMIN_PORT ?= 9090
+ARGS ?=
+DEMO_MODEL ?= .cache/models/gemma
+# Python 3.11 first: it is the one that CPU builds of torch are most often there for.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,\
+  $(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+
+BIN := .venv/bin
+BASE := .venv/installed-base
+ENGINE := .venv/installed-engine
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## Show this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1 # \2/p' $(MAKEFILE_LIST) | column -t -s '#'
+	@echo
+	@echo 'Variables: MODEL (hub id or directory), HOST, PORT, ADMIN_PORT, ARGS (further flags of serve), PYTHON'
+
+.PHONY: serve
+serve: $(ENGINE) $(if $(MODEL),,demo-model) ## Serve MODEL, or else a small Gemma with random weights
+	@exec $(BIN)/gemma-gateway serve $(or $(MODEL),$(DEMO_MODEL) --served-model-name gemma) \
+	  --host $(HOST) --port $(PORT) --admin-port $(ADMIN_PORT) $(ARGS)
+
+.PHONY: demo-model
+demo-model: $(ENGINE) ## Write the small Gemma to .cache/, if it is not there
+	@$(BIN)/gemma-gateway demo-model $(DEMO_MODEL)
+
+.PHONY: install
+install: $(ENGINE) ## Make .venv with gateway, engine and development tools
+
+.PHONY: lint
+lint: $(BASE)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+.PHONY: check
+check: lint ## Lint, types, and the tests that need no engine
+	@$(BIN)/pytest -m 'not engine and not extended'
+
+.PHONY: test
+test: lint $(ENGINE) ## check, and the tests with the real engine
+	@$(BIN)/pytest -m 'not extended'
+
+.PHONY: test-all
+test-all: lint $(ENGINE) ## test, and what is slow or large
+	@$(BIN)/pytest
+
+.PHONY: docs
+docs: $(BASE) ## Write the references of configuration and metrics anew
+	@$(BIN)/python -c 'from pathlib import Path; from gateway import reference; reference.write(Path("docs"))'
+
+.PHONY: clean
+clean: ## Remove .venv, models and caches
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache
+
+$(BASE): pyproject.toml
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed; name one:  make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@echo 'Installing the gateway into .venv'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install -qq -e '.[dev]'
+	@touch $@
+
+$(ENGINE): $(BASE) deploy/install-engine
+	@deploy/install-engine $(BIN)/python
+	@touch $@
