@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from gateway.launcher import Server
 
 import gateway
 from gateway.demo.model import write_model
+from gateway.launcher import Server
 
 #: Eager, so that the engine is up in seconds; one GiB of KV cache is plenty for the small model.
 ENGINE_ARGS = ["--enforce-eager", "--dtype", "float32"]
@@ -42,20 +42,22 @@ def server(model: Path, media_folder: Path, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def client(server: Server) -> openai.OpenAI:
+def client(server: Server) -> Iterator[openai.OpenAI]:
     """OpenAI's SDK, without retries of its own."""
-    return server.openai().with_options(max_retries=0, timeout=60)
+    with server.openai(max_retries=0, timeout=60) as sdk:
+        yield sdk
 
 
 class EngineMetrics:
     """Reads vLLM's own /metrics over the engine's socket."""
 
     def __init__(self, socket: Path) -> None:
-        self._client = httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://engine")
+        self._socket = str(socket)
 
     def __getitem__(self, name: str) -> float:
         """The sum of a series over its labels."""
-        text = self._client.get("/metrics").text
+        with httpx.Client(transport=httpx.HTTPTransport(uds=self._socket), base_url="http://engine") as client:
+            text = client.get("/metrics").text
         return sum(float(value) for value in re.findall(rf"^{re.escape(name)}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
 
