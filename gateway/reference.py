@@ -50,7 +50,12 @@ def _row(name: str, field: FieldInfo) -> str:
 
 def _type(field: FieldInfo) -> str:
     """The type in JSON's words."""
-    return _words(TypeAdapter(field.annotation).json_schema())
+    return _words(_adapter(field).json_schema())
+
+
+def _adapter(field: FieldInfo) -> TypeAdapter[Any]:
+    annotation: Any = field.annotation
+    return TypeAdapter(annotation)
 
 
 def _words(schema: dict[str, Any]) -> str:
@@ -70,7 +75,7 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default()
     if value is PydanticUndefined:
         return "required"
-    plain = TypeAdapter(field.annotation).dump_python(value, mode="json")
+    plain = _adapter(field).dump_python(value, mode="json")
     if plain is None:
         return "none"
     return f"`{json.dumps(sorted(plain) if isinstance(plain, list) else plain)}`"
