@@ -77,7 +77,7 @@ def verdict(name: str, code: int, history: History, timing: Timing) -> GaveUpErr
         return GaveUpError(f"{name}: its configuration cannot run; the cause stands above", MISCONFIGURED)
     if history.failures >= timing.max_failures:
         return GaveUpError(
-            f"{name}: {ending(code)} {history.failures} times in a row before it was ready; the cause stands above", 1
+            f"{name}: {ending(code)} before it was ready, {history.failures} times in a row; the cause stands above", 1
         )
     return None
 
