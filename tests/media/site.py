@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 #: Path to the raw answer; None never answers.
@@ -33,12 +33,16 @@ def redirect(location: str, status: str = "302 Found") -> bytes:
 
 
 @asynccontextmanager
-async def serve(pages: Pages, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[Site]:
+async def serve(
+    pages: Pages, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, pause: float = 0
+) -> AsyncIterator[Site]:
+    """Serves until the block ends; with `pause`, in seconds, each byte by itself."""
     site = Site()
 
+    talks: set[asyncio.Task[None]] = set()
+
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        site.connections += 1
-        try:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
             head = await reader.readuntil(b"\r\n\r\n")
             site.requests.append(head)
             page = pages.get(head.split()[1].decode(), answer(b"", "404 Not Found"))
@@ -46,14 +50,22 @@ async def serve(pages: Pages, host: str = "127.0.0.1", tls: ssl.SSLContext | Non
                 await reader.read()
                 site.gone.set()
             else:
-                writer.write(page)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+                for piece in [page[i : i + 1] for i in range(len(page))] if pause else [page]:
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(pause)
+        writer.close()
+        with suppress(ConnectionError, ssl.SSLError):
+            await writer.wait_closed()
 
-    server = await asyncio.start_server(talk, host, 0, ssl=tls)
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        site.connections += 1
+        talks.add(asyncio.create_task(talk(reader, writer)))
+
+    server = await asyncio.start_server(accept, host, 0, ssl=tls)
     site.port = server.sockets[0].getsockname()[1]
     async with server:
-        yield site
+        try:
+            yield site
+        finally:
+            await asyncio.wait_for(asyncio.gather(*talks), 5)

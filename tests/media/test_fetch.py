@@ -128,18 +128,12 @@ async def test_a_server_that_nobody_listens_for_is_unreachable() -> None:
 
 
 async def test_a_slow_drip_ends_at_the_deadline() -> None:
-    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        for _i in range(100):
-            writer.write(b"x")
-            await asyncio.sleep(0.05)
-
-    server = await asyncio.start_server(drip, "127.0.0.1", 0)
-    started = time.monotonic()
-    with pytest.raises(MediaTimeoutError):
-        await fetcher(fetch_seconds=0.3, **OPEN).fetch(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-    assert time.monotonic() - started < 2
-    server.close()
+    """Each byte is in time, the whole is not."""
+    async with serve({"/": answer(b"x" * 100)}, pause=0.05) as site:
+        started = time.monotonic()
+        with pytest.raises(MediaTimeoutError):
+            await fetcher(fetch_seconds=0.3, **OPEN).fetch(f"http://127.0.0.1:{site.port}/")
+        assert time.monotonic() - started < 2
 
 
 async def test_a_cancelled_fetch_closes_its_connection() -> None:
