@@ -23,7 +23,11 @@ from tests.media.site import Pages, Site, answer, redirect, serve
 OPEN: dict[str, Any] = {"allowed_networks": ["127.0.0.0/8"]}
 
 
-def fetcher(*answers: str, tls: ssl.SSLContext | None = None, **settings: Any) -> Fetcher:
+#: Trusts nobody. Loading the public authorities anew for each fetcher would take most of the time here.
+DISTRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def fetcher(*answers: str, tls: ssl.SSLContext = DISTRUST, **settings: Any) -> Fetcher:
     """A fetcher; with `answers`, DNS gives them one after the other, each a list separated by spaces."""
     parsed = MediaSettings.model_validate(settings)
     return Fetcher(parsed, resolver(*answers), tls) if answers else Fetcher(parsed, tls=tls)
