@@ -34,6 +34,11 @@ WATCH_SECONDS = 0.5
 CLOSE_SECONDS = 1
 
 
+#: How long engine core and workers may take to exit by themselves, in seconds. By then no request is left that could
+#: suffer; CPU workers do not heed the first call, and vLLM's own patience with them adds up to 10 s and more.
+TEARDOWN_SECONDS = 3
+
+
 def run(
     model: str,
     vllm_args: Sequence[str],
@@ -49,7 +54,7 @@ def run(
     `model` is a directory or an id on the hub, `vllm_args` are flags of `vllm serve`, which win over the preset. It
     listens on the Unix socket `uds`, or on `host` and `port`. Raises ConfigurationError for what cannot run.
     """
-    logs.configure(LogSettings())
+    _configure_logs(LogSettings())
     preset = recognise(model)
     _require_vllm()
     arguments.prepare_environment(model, preset)
@@ -66,6 +71,12 @@ def run(
     return code
 
 
+def _configure_logs(settings: LogSettings) -> None:
+    logs.configure(settings)
+    # vLLM's application raises the root logger's level to ERROR (a library for SageMaker does); ours keeps its own.
+    logging.getLogger("gateway").setLevel(settings.level.upper())
+
+
 def _require_vllm() -> None:
     if find_spec("vllm") is None:
         raise ConfigurationError(
@@ -75,7 +86,7 @@ def _require_vllm() -> None:
 
 
 def _print(target: Target, preset: Preset, parsed: Arguments) -> None:
-    log.info("serving %s with the preset for %s, %s", target.model, preset.name, preset.precision.name.lower())
+    log.info("serving %s with the preset for %s", target.model, preset.name)
     log.info("effective arguments: %s", "  ".join(map(str, parsed.effective)))
 
 
@@ -89,8 +100,7 @@ async def _run(args: Namespace, preset: Preset, drain_seconds: float, warm_up: b
             service = Service(engine, await create_application(engine, args), args, drain_seconds)
             return await service.run(listener, preset, start, warm_up=warm_up)
         finally:
-            # The requests have ended or were cut off: nothing is left to wait for but the processes.
-            await asyncio.to_thread(engine.shutdown, timeout=args.shutdown_timeout)
+            await asyncio.to_thread(engine.shutdown, timeout=TEARDOWN_SECONDS)
             log.info("engine stopped")
 
 
