@@ -73,7 +73,7 @@ def turned(kind: str) -> bytes:
         image_bytes("WEBP"),
         image_bytes("WEBP", save_all=True, append_images=[picture("L")]),
         image_bytes("GIF", picture("P")),
-        image_bytes("GIF", picture("P"), transparency=3),
+        image_bytes("GIF", picture("P"), transparency=picture("P").getpixel((5, 5))),
         image_bytes("GIF", picture("P"), save_all=True, append_images=[picture("L").convert("P")]),
         image_bytes("BMP"),
         image_bytes("TIFF", picture("CMYK")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import ssl
 import subprocess
 import time
@@ -82,6 +83,16 @@ async def test_the_next_address_is_tried_when_one_does_not_connect() -> None:
     async with serve({"/": answer(b"data")}) as site:
         body = await fetcher("127.0.0.2 127.0.0.1", **OPEN).fetch(f"http://media.example:{site.port}/")
     assert body == b"data"
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+async def test_an_ipv6_address_is_connected_to() -> None:
+    async with serve({"/": answer(b"data")}, "::1") as site:
+        one = fetcher(allowed_networks=["::1/128"])
+        assert await one.fetch(f"http://[::1]:{site.port}/") == b"data"
+        with pytest.raises(MediaUnreachableError):
+            await fetcher().fetch(f"http://[::1]:{site.port}/")
+    assert site.connections == 1
 
 
 @pytest.mark.parametrize("status", ["301 A", "302 B", "303 C", "307 D", "308 E"])
