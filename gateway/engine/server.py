@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from gateway import logs
 from gateway.engine import arguments, warmup
@@ -65,8 +66,8 @@ def run(
 
     try:
         code: int = uvloop.run(_run(parsed.namespace, preset, drain_seconds, warm_up))
-    except KeyboardInterrupt:
-        log.info("stopped before it was ready")
+    except StoppedError as signal_name:
+        log.info("%s: stopped while the model was loading", signal_name)
         return 0
     return code
 
@@ -124,15 +125,23 @@ def _listener(args: Namespace) -> Iterator[socket.socket]:
             Path(args.uds).unlink(missing_ok=True)
 
 
+class StoppedError(BaseException):
+    """A signal came while the model was loading. Not KeyboardInterrupt: vLLM swallows that, and then waits on."""
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """While the model loads, the event loop stands still: SIGTERM has to break in as an exception, as Ctrl-C does."""
-
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Until there are handlers on the event loop, which stands still while the model loads, a signal is an exception."""
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(signum: int, _: FrameType | None) -> NoReturn:
+    raise StoppedError(signal.Signals(signum).name)
 
 
 def create_engine(args: Namespace) -> Any:
