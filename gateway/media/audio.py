@@ -1,13 +1,12 @@
 """Decodes clips of any common format to what Gemma hears: 16 kHz, mono. Pure, slow: for threads.
 
-The resampler is soxr's HQ, the same samples as `librosa.resample(res_type="soxr_hq")` without importing librosa.
-Mono is the mean of the channels. The result is a WAV of 32-bit floats: the engine gets exactly the samples that
-were computed here, where 16 bits would round them (and a rounding moves logprobs).
+The resampler is librosa's `soxr_hq`. Mono is the mean of the channels. The result is a WAV of 32-bit floats: the
+engine gets exactly the samples that were computed here, where 16 bits would round them (and a rounding moves
+logprobs).
 """
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from io import BytesIO
 import av
 import numpy as np
 import soundfile
-import soxr
 from numpy.typing import NDArray
 
 from gateway.errors import MediaError
@@ -81,6 +79,11 @@ def prepare(data: bytes, max_seconds: float) -> bytes:
     if not np.isfinite(samples).all():
         raise MediaError("the clip holds samples that are not numbers")
     return data if kind is _WAV and _is_ready(data) else encode(samples)
+
+
+def warm() -> None:
+    """Loads the resampler, which takes seconds, before the first clip needs it."""
+    _to_16_khz(np.zeros(8, np.float32), 8_000)
 
 
 def encode(samples: Samples) -> bytes:
@@ -172,13 +175,12 @@ def _collect(blocks: Iterator[tuple[Samples, int]], max_seconds: float) -> tuple
 
 
 def _to_16_khz(samples: Samples, rate: int) -> Samples:
-    """Resampled and, as librosa does it, brought to exactly ceil(length times ratio) samples."""
     if rate == SAMPLE_RATE:
         return samples
-    size = math.ceil(len(samples) * (SAMPLE_RATE / rate))
-    resampled = soxr.resample(samples, rate, SAMPLE_RATE, quality="soxr_hq")[:size]
-    padded: Samples = np.pad(resampled, (0, size - len(resampled)))
-    return padded
+    import librosa  # slow to import: `warm` does it ahead
+
+    resampled: Samples = librosa.resample(samples, orig_sr=rate, target_sr=SAMPLE_RATE, res_type="soxr_hq")
+    return resampled
 
 
 def _is_ready(data: bytes) -> bool:

@@ -6,7 +6,6 @@ A request without media, and one whose media are already as the engine wants the
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import pybase64
 
 from gateway.errors import GatewayError, InvalidRequestError, MediaError, MediaTooLargeError
 from gateway.media import audio, budget, folder, image, parts, sources
@@ -47,6 +47,10 @@ class Media:
         self._settings = settings
         self._fetcher = fetcher or Fetcher(settings)
         self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="media")
+
+    def warm(self) -> None:
+        """Gets ready, in a thread, for the first clip."""
+        self._threads.submit(audio.warm)
 
     async def inline(self, request: InferenceRequest, family: Family, modalities: frozenset[Modality]) -> Inlined:
         """The request with its media inlined; the very same object where nothing has to change.
@@ -114,7 +118,7 @@ class Media:
         media_type, ready = self._decode(modality, data)
         if ready is data and isinstance(source, sources.Embedded):
             return Payload(media_type, source.base64, source.url)
-        return Payload(media_type, base64.b64encode(ready).decode("ascii"))
+        return Payload(media_type, pybase64.b64encode_as_string(ready))
 
     def _data(self, source: sources.Source, fetched: bytes) -> bytes:
         limit = self._settings.max_bytes
@@ -184,7 +188,7 @@ def _from_base64(text: str, limit: int) -> bytes:
     if len(text) // 4 * 3 > limit + 2:
         raise MediaTooLargeError(f"it is over the limit of {limit} bytes (media.max_bytes)")
     try:
-        return base64.b64decode(text, validate=True)
+        return pybase64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise MediaError("the data is not valid base64") from None
 

@@ -92,11 +92,15 @@ class Usage(msgspec.Struct):
     completion_tokens: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    #: Anthropic's, which `input_tokens` leaves out.
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
 
     @property
     def prompt(self) -> int:
-        return self.prompt_tokens or self.input_tokens or 0
+        cached = (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0)
+        return self.prompt_tokens or (self.input_tokens or 0) + cached
 
     @property
     def completion(self) -> int:

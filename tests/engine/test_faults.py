@@ -12,8 +12,8 @@ from collections.abc import Callable
 import httpx
 import openai
 import pytest
-from gateway.launcher import Server
 
+from gateway.launcher import Server
 from tests.engine.conftest import EngineMetrics
 
 pytestmark = pytest.mark.engine

@@ -6,8 +6,8 @@ import json
 
 import httpx
 import pytest
-from gateway.launcher import Server
 
+from gateway.launcher import Server
 from tests.engine import media
 
 pytestmark = pytest.mark.engine
