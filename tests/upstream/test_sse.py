@@ -55,7 +55,8 @@ def test_nothing_after_an_error_event_is_kept(error: bytes) -> None:
 USAGES = {
     "chat": (USAGE, 5, 2),
     "anthropic": (
-        b'event: message_delta\ndata: {"type":"x","usage":{"input_tokens":3,"cache_read_input_tokens":4,"output_tokens":9}}\n\n',
+        b"event: message_delta\n"
+        b'data: {"type":"x","usage":{"input_tokens":3,"cache_read_input_tokens":4,"output_tokens":9}}\n\n',
         7,
         9,
     ),
