@@ -90,10 +90,9 @@ def parse(target: Target, preset: Preset, given: Sequence[str]) -> Arguments:
     Raises ConfigurationError for flags that do not go together or with this command; a flag that vLLM does not know
     ends the process with code 2 and a usage message, as in any argparse program.
     """
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
+    from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
 
-    parser = make_arg_parser(FlexibleArgumentParser(prog="gemma-gateway engine MODEL", add_help=False))
+    parser = vllm_parser()
     plain = parser.parse_args([])
     parser.set_defaults(**dict(_defaults(target, preset)))
     preset_only, namespace = parser.parse_args([]), parser.parse_args(list(given))
@@ -109,6 +108,14 @@ def parse(target: Target, preset: Preset, given: Sequence[str]) -> Arguments:
         raise ConfigurationError(str(fault)) from fault
     _bind_cpu_threads(namespace.tensor_parallel_size)
     return Arguments(namespace, list(_effective(plain, preset_only, namespace)))
+
+
+def vllm_parser() -> Any:
+    """The argument parser of `vllm serve`."""
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    return make_arg_parser(FlexibleArgumentParser(prog="gemma-gateway engine MODEL", add_help=False))
 
 
 def hardware_args(preset: Preset) -> Mapping[str, Value]:

@@ -156,7 +156,8 @@ def _precision(model: str, config: Mapping[str, Any]) -> Precision:
     told = config.get("quantization_config")
     if told is None and config:
         return Precision.BF16
-    marks = json.dumps(told) if told else Path(model).name
+    # QAT weights are also published in full: gemma-3-12b-it-qat-q4_0-unquantized.
+    marks = json.dumps(told) if told else Path(model).name.replace("q4_0-unquantized", "")
     if FOUR_BIT_NAME.search(marks) or re.search(r'bits": 4\b|in_4bit": true', marks):
         return Precision.FOUR_BIT
     eight = EIGHT_BIT_NAME.search(marks) or re.search(r'bits": 8\b', marks)

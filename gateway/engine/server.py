@@ -131,7 +131,7 @@ class StoppedError(BaseException):
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Until there are handlers on the event loop, which stands still while the model loads, a signal is an exception."""
+    """Until the event loop handles signals (it stands still while the model loads), a signal is an exception."""
     before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
