@@ -201,6 +201,9 @@ COMMON: dict[str, Value] = {
     "disable-uvicorn-access-log": True,
 }
 
+#: The name of our tool parser (gateway.engine.guided_tools) among vLLM's.
+TOOL_PARSER = "gemma4_guided"
+
 #: How many media parts of a kind one prompt may hold.
 MEDIA_LIMITS = {Modality.IMAGE: 32, Modality.AUDIO: 8, Modality.VIDEO: 2}
 
@@ -209,7 +212,7 @@ def _family_args(family: Family) -> dict[str, Value]:
     if family is not Family.GEMMA4:
         # vLLM 0.32 has no tool or reasoning parser for Gemma 3 and 3n; a forced tool call works without.
         return {}
-    return {"enable-auto-tool-choice": True, "tool-call-parser": "gemma4", "reasoning-parser": "gemma4"}
+    return {"enable-auto-tool-choice": True, "tool-call-parser": TOOL_PARSER, "reasoning-parser": "gemma4"}
 
 
 def _size_args(preset: Preset) -> dict[str, Value]:

@@ -3,7 +3,8 @@
 vLLM finds it by two entry points of one name, `gemma_gateway` (VLLM_PLUGINS, where it is set, must hold that name), and
 calls both in every process: `platform` when the platform is first looked at, before anything imports transformers;
 `register` before the model is built. Each fix is a module here, is applied once in a process, and says what will make
-it superfluous. On a GPU none is applied. VLLM_TARGET_DEVICE=cpu in the environment makes vLLM skip `platform`.
+it superfluous. On a GPU none is applied; the tool parser that `register` adds is there too. VLLM_TARGET_DEVICE=cpu in
+the environment makes vLLM skip `platform`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,13 @@ def platform() -> None:
 
 
 def register() -> None:
-    """Applies the other three fixes, on the CPU backend only."""
+    """Adds our tool parser to vLLM's, on any hardware; applies the other three fixes on the CPU backend only."""
     from vllm.platforms import current_platform
+    from vllm.tool_parsers import ToolParserManager
+
+    from gateway.engine.gemmas import TOOL_PARSER
+
+    ToolParserManager.register_lazy_module(TOOL_PARSER, "gateway.engine.guided_tools", "Gemma4GuidedToolParser")
 
     if not current_platform.is_cpu():
         return
