@@ -18,6 +18,13 @@ from gateway.launcher import Server
 ENGINE_ARGS = ["--enforce-eager", "--dtype", "float32"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """An engine takes its time to start, longer on a busy machine, and the first test that wants it waits."""
+    for item in items:
+        if item.get_closest_marker("engine") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(600))
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small Gemma 4, which sees and hears."""

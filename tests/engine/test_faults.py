@@ -90,7 +90,7 @@ def test_killed_engine_is_an_error_event_then_503_then_service_again(server: Ser
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "engine_unavailable")
     assert int(refused.headers["retry-after"]) > 0
 
-    wait_for(lambda: httpx.get(f"{server.admin_url}/readyz").status_code == 200, 120)
+    wait_for(lambda: httpx.get(f"{server.admin_url}/readyz").status_code == 200, 300)
     answer = client.chat.completions.create(
         model="gemma", messages=[{"role": "user", "content": "Hello"}], max_tokens=2
     )
