@@ -11,7 +11,8 @@ import jsonschema
 import openai
 import pytest
 
-from gateway.engine.gemmas import TOOL_PARSER
+from gateway.engine.gemmas import SHAPES, TOOL_PARSER, Preset
+from gateway.settings import Family
 from tests.demo.loading import load_processor
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")]
@@ -213,6 +214,14 @@ def test_model_that_may_call_chats_if_it_likes(client: openai.OpenAI) -> None:
     assert not calls
     assert text
     assert streamed[:2] == (calls, text)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_preset_has_a_parser_without_which_vllm_refuses_requests_with_tools(name: str) -> None:
+    preset = Preset(name, SHAPES[name])
+
+    assert preset.args["enable-auto-tool-choice"] is True
+    assert preset.args["tool-call-parser"] == (TOOL_PARSER if preset.family is Family.GEMMA4 else "pythonic")
 
 
 NATIVE = '<|tool_call>call:get_weather{city:<|"|>Bern<|"|>}<tool_call|>'
