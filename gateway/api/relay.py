@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 #: What vLLM says in a 500 when a request comes while it shuts down.
 SHUTTING_DOWN = b"cannot schedule new futures"
+#: What our engine process says while it is warming up or draining.
+NOT_READY = b'"engine_unavailable"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,12 @@ class Relay:
 
     def _raise_fault(self, reply: Reply, body: bytes, seen: Observation) -> None:
         status = reply.status
+        if status < 400:
+            return
         if status == 404 and b'"error"' not in body:
             raise NotFoundError(f"The model does not support {seen.path}.")
+        if SHUTTING_DOWN in body or NOT_READY in body:
+            raise EngineUnavailableError("The model is restarting; try again shortly.", retry_after=self.retry_after)
         if status in (429, 503):
             raise OverloadedError(
                 "The model is busy; try again shortly.",
@@ -59,8 +65,6 @@ class Relay:
             )
         if status < 500:
             return
-        if SHUTTING_DOWN in body:
-            raise EngineUnavailableError("The model is restarting; try again shortly.", retry_after=self.retry_after)
         logger.error("engine %s answered %d: %s", seen.engine, status, body[:500].decode(errors="replace"))
         raise EngineFailedError("The engine failed to answer the request.")
 
@@ -86,8 +90,10 @@ class Relay:
     async def _events(self, reply: Reply, send: Send, seen: Observation) -> None:
         aligner = sse.EventAligner()
         while chunk := await reply.read():
-            seen.saw_bytes()
             events = aligner.feed(chunk)
+            # Comments that only keep the connection alive are no answer yet.
+            if seen.first_byte is None and b"data:" in events:
+                seen.saw_bytes()
             if sse.USAGE_MARK in events:
                 events = self._usage(events, seen)
             if sse.has_error(events):

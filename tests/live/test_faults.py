@@ -73,6 +73,9 @@ FAULTS = {
         "engine_unavailable",
         "2",
     ),
+    "is warming up": Fault(
+        reply(b'{"error":{"message":"x","code":"engine_unavailable"}}', 503), 503, "engine_unavailable", "2"
+    ),
     "lacks the route": Fault(not_found, 404, "not_found"),
 }
 
