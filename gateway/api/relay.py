@@ -52,19 +52,15 @@ class Relay:
 
     def _raise_fault(self, reply: Reply, body: bytes, seen: Observation) -> None:
         status = reply.status
-        if status < 400:
-            return
         if status == 404 and b'"error"' not in body:
             raise NotFoundError(f"The model does not support {seen.path}.")
+        if status < 500 and status != 429:
+            return
         if SHUTTING_DOWN in body or NOT_READY in body:
             raise EngineUnavailableError("The model is restarting; try again shortly.", retry_after=self.retry_after)
         if status in (429, 503):
-            raise OverloadedError(
-                "The model is busy; try again shortly.",
-                retry_after=_seconds(reply.headers.get(b"retry-after"), self.retry_after),
-            )
-        if status < 500:
-            return
+            retry_after = _seconds(reply.headers.get(b"retry-after"), self.retry_after)
+            raise OverloadedError("The model is busy; try again shortly.", retry_after=retry_after)
         logger.error("engine %s answered %d: %s", seen.engine, status, body[:500].decode(errors="replace"))
         raise EngineFailedError("The engine failed to answer the request.")
 
