@@ -52,7 +52,7 @@ test-all: lint $(ENGINE) ## test, and what is slow or large
 	@$(BIN)/pytest
 
 .PHONY: docs
-docs: $(BASE) ## Write the references of configuration and metrics anew
+docs: $(BASE) ## Write the references under docs anew
 	@$(BIN)/python -c 'from pathlib import Path; from gateway import reference; reference.write(Path("docs"))'
 
 .PHONY: clean

@@ -1,9 +1,9 @@
-"""The references under docs/, written from the code: every configuration key and every metric, as Markdown."""
+"""The references under docs/, written from the code: configuration keys, metrics and presets, as Markdown."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -96,7 +96,44 @@ def metrics() -> str:
     return "\n".join([*lines, ""])
 
 
+def presets() -> str:
+    """One row for each released Gemma, and the flags that a preset hands to vLLM."""
+    from gateway.engine.gemmas import COMMON, DRAFT_TOKENS, SHAPES, Preset
+    from gateway.engine.gpus import valid_sizes
+
+    lines = ["# Presets", "", GENERATED, ""]
+    lines += [
+        "What `gemma-gateway engine MODEL` fills vLLM's own defaults with. A model is recognised by its `config.json`, or",
+        "by its name where that is not at hand; its quantized variants (QAT, FP8, NVFP4, w4a16) are too. Flags given by",
+        "hand win, and the engine prints what came of it.",
+        "",
+        "| model | billions of parameters | takes | context made for | context served | tensor-parallel sizes | draft |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, shape in SHAPES.items():
+        preset = Preset(name, shape)
+        sizes = ", ".join(map(str, valid_sizes(preset)))
+        takes = ", ".join(sorted(shape.modalities))
+        draft = f"`{preset.draft}`, {DRAFT_TOKENS[name]} tokens" if preset.draft else "none"
+        row = (f"`{name}`", shape.parameters_b, takes, shape.context, preset.max_model_len, sizes, draft)
+        lines.append(f"| {' | '.join(map(str, row))} |")
+    lines += ["", "## Flags of every Gemma", "", *_flags(COMMON), ""]
+    for name, shape in SHAPES.items():
+        own = {flag: value for flag, value in Preset(name, shape).args.items() if flag not in COMMON}
+        lines += [f"## Flags of `{name}`", "", *_flags(own), ""]
+    return "\n".join(lines)
+
+
+def _flags(arguments: Mapping[str, Any]) -> list[str]:
+    return [f"- `--{flag} {value if isinstance(value, str) else _json(value)}`" for flag, value in arguments.items()]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(dict(value) if isinstance(value, Mapping) else value)
+
+
 def write(directory: Path) -> None:
-    """Writes both files into `directory`."""
+    """Writes the three files into `directory`."""
     (directory / "configuration.md").write_text(configuration())
     (directory / "metrics.md").write_text(metrics())
+    (directory / "presets.md").write_text(presets())

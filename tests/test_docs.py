@@ -18,6 +18,10 @@ def test_metrics_reference_is_what_the_code_says() -> None:
     assert (ROOT / "docs" / "metrics.md").read_text() == reference.metrics()
 
 
+def test_presets_reference_is_what_the_code_says() -> None:
+    assert (ROOT / "docs" / "presets.md").read_text() == reference.presets()
+
+
 def test_links_between_files_of_the_project_lead_somewhere() -> None:
     broken = [
         f"{page.relative_to(ROOT)}: {target}"
