@@ -103,11 +103,11 @@ def presets() -> str:
 
     lines = ["# Presets", "", GENERATED, ""]
     lines += [
-        "What `gemma-gateway engine MODEL` fills vLLM's own defaults with. A model is recognised by its `config.json`, or",
-        "by its name where that is not at hand; its quantized variants (QAT, FP8, NVFP4, w4a16) are too. Flags given by",
-        "hand win, and the engine prints what came of it.",
+        "What `gemma-gateway engine MODEL` fills vLLM's own defaults with. A model is recognised by its `config.json`,",
+        "or by its name where that is not at hand; its quantized variants (QAT, FP8, NVFP4, w4a16) are too. Flags",
+        "given by hand win, and the engine prints what came of it.",
         "",
-        "| model | billions of parameters | takes | context made for | context served | tensor-parallel sizes | draft |",
+        "| model | parameters, billions | takes | context made for | context served | tensor-parallel sizes | draft |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, shape in SHAPES.items():
