@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -196,15 +198,21 @@ def planned() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Starts gateway and engine once for each model."""
-    model: Model = request.param
-    directory = tmp_path_factory.mktemp("parity") / model.name
-    write_model(directory, model.family, model.shape)
-    limits = '{"image": 2, "audio": 2}' if model.hears else '{"image": 2}'
-    arguments = ["--dtype", "float32", "--enforce-eager", "--limit-mm-per-prompt", limits]
-    with gateway.launch(directory, engine_args=arguments) as server:
-        yield Served(directory, server.base_url, *load(directory))
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Model], Served]]:
+    """Serves the model that is asked for, in place of the one before."""
+    with ExitStack() as running:
+
+        @lru_cache(maxsize=1)
+        def start(model: Model) -> Served:
+            running.close()
+            directory = tmp_path_factory.mktemp("parity") / model.name
+            write_model(directory, model.family, model.shape)
+            limits = '{"image": 2, "audio": 2}' if model.hears else '{"image": 2}'
+            arguments = ["--dtype", "float32", "--enforce-eager", "--limit-mm-per-prompt", limits]
+            server = running.enter_context(gateway.launch(directory, engine_args=arguments))
+            return Served(directory, server.base_url, *load(directory))
+
+        yield start
 
 
 def load(directory: Path) -> tuple[Any, Any]:
@@ -216,9 +224,11 @@ def load(directory: Path) -> tuple[Any, Any]:
     return AutoProcessor.from_pretrained(directory), model
 
 
-# With the scope said here, pytest keeps an engine for all cases of its model.
-@pytest.mark.parametrize(("served", "case", "check"), list(planned()), indirect=["served"], scope="module")
-def test_the_answer_is_that_of_transformers(served: Served, case: Case, check: Check) -> None:
+@pytest.mark.parametrize(("model", "case", "check"), list(planned()))
+def test_the_answer_is_that_of_transformers(
+    model: Model, case: Case, check: Check, serve: Callable[[Model], Served]
+) -> None:
+    served = serve(model)
     check(over_http(served, case), by_transformers(served, case))
 
 
