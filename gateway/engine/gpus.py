@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gateway.engine.gemmas import Preset
 from gateway.errors import ConfigurationError
+from gateway.settings import environment
 
 MIB = 1024 * 1024
 
@@ -28,7 +29,7 @@ class GpuMemory:
 
 
 def detect_gpus() -> list[GpuMemory]:
-    """The GPUs that nvidia-smi lists; none where there is no such tool, or it fails. Heeds no CUDA_VISIBLE_DEVICES."""
+    """The GPUs that nvidia-smi lists and CUDA_VISIBLE_DEVICES leaves; none where there is no such tool, or it fails."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
@@ -37,7 +38,17 @@ def detect_gpus() -> list[GpuMemory]:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return []
-    return parse_gpus(answer.stdout)
+    return visible(parse_gpus(answer.stdout), environment().get("CUDA_VISIBLE_DEVICES"))
+
+
+def visible(gpus: Sequence[GpuMemory], devices: str | None) -> list[GpuMemory]:
+    """Those that CUDA_VISIBLE_DEVICES names, by index; where it names UUIDs, as many as it names. None: all."""
+    if devices is None:
+        return list(gpus)
+    names = [name.strip() for name in devices.split(",") if name.strip() not in ("", "-1")]
+    if all(name.isdecimal() for name in names):
+        return [gpus[int(name)] for name in names if int(name) < len(gpus)]
+    return list(gpus[: len(names)])
 
 
 def parse_gpus(listing: str) -> list[GpuMemory]:

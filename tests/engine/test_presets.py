@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.engine.gemmas import SHAPES, Precision, Preset, cpu_args, cpu_kv_gib, speculative_args
-from gateway.engine.gpus import GpuMemory, parse_gpus, tensor_parallel_size, valid_sizes
+from gateway.engine.gpus import GpuMemory, parse_gpus, tensor_parallel_size, valid_sizes, visible
 from gateway.engine.presets import recognise
 from gateway.errors import ConfigurationError
 from gateway.settings import Family, Modality
@@ -211,6 +211,14 @@ def test_the_listing_of_nvidia_smi_is_read() -> None:
         GpuMemory(81_559 * 2**20, (9, 0)),
         GpuMemory(23_034 * 2**20, (8, 9)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("devices", "left"),
+    [(None, [L4, H100, H200]), ("2,0", [H200, L4]), ("", []), ("-1", []), ("7", []), ("GPU-af12,GPU-0b3c", [L4, H100])],
+)
+def test_hidden_gpus_do_not_count(devices: str | None, left: list[GpuMemory]) -> None:
+    assert visible([L4, H100, H200], devices) == left
 
 
 def test_a_small_gemma_runs_on_a_cpu_without_compilation() -> None:

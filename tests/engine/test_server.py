@@ -265,6 +265,17 @@ def test_sigterm_while_the_model_loads_ends_it_with_0_and_leaves_nothing(model: 
         assert "SIGTERM: stopped while the model was loading" in engine.log()
 
 
+def test_a_warm_up_that_fails_ends_it_with_the_cause(model: Path, tmp_path: Path) -> None:
+    template = tmp_path / "broken.jinja"
+    template.write_text("{{ raise_exception('a broken template') }}")
+    with running(model, tmp_path, "--chat-template", str(template)) as engine:
+        assert engine.process.wait(UP_SECONDS) == 1
+        (line,) = (line for line in engine.log().splitlines() if "warm-up: the engine answered" in line)
+        assert "text request with status 400" in line
+        assert "a broken template" in line
+        assert not alive(engine.descendants())
+
+
 def any_named(engine: EngineProcess, name: str) -> bool:
     return any(name in command_line(pid) for pid in engine.descendants())
 
