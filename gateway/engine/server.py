@@ -126,7 +126,8 @@ def _remove_stale(path: Path) -> None:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
-            path.unlink()
+            if path.is_socket():
+                path.unlink()
         else:
             raise ConfigurationError(f"another process listens on {path}; stop it, or name another:  --uds {path}.2")
 
