@@ -93,13 +93,26 @@ class Relay:
             if sse.USAGE_MARK in events:
                 events = self._usage(events, seen)
             if sse.has_error(events):
-                seen.error = "engine_stream_error"
-                events = sse.until_error(events)
-                await send({"type": "http.response.body", "body": events})
+                await self._end_at_error(events, send, seen)
                 return
             if events:
                 await send({"type": "http.response.body", "body": events, "more_body": True})
         await send({"type": "http.response.body", "body": aligner.flush()})
+
+    async def _end_at_error(self, events: bytes, send: Send, seen: Observation) -> None:
+        """Passes on what came before vLLM's error event, and the event itself if it is for the client.
+
+        Raises EngineFailedError in place of an event that tells of the engine's inside.
+        """
+        before, event = sse.split_error(events)
+        if sse.blames_client(event):
+            seen.error = "invalid_request"
+            await send({"type": "http.response.body", "body": before + event})
+            return
+        logger.error("engine %s failed in mid-stream: %s", seen.engine, event[:500].decode(errors="replace"))
+        if before:
+            await send({"type": "http.response.body", "body": before, "more_body": True})
+        raise EngineFailedError("The engine failed while it was answering.")
 
     def _usage(self, events: bytes, seen: Observation) -> bytes:
         document = sse.last_event_with_usage(events)

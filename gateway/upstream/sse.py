@@ -50,11 +50,28 @@ def has_error(events: bytes) -> bool:
     return any(mark in events for mark in ERROR_MARKS)
 
 
-def until_error(events: bytes) -> bytes:
-    """The events up to and with the first error event: what vLLM sends after it (`[DONE]`) looks like success."""
+def split_error(events: bytes) -> tuple[bytes, bytes]:
+    """The events before the first error event, and that event; what vLLM sends after it (`[DONE]`) is dropped."""
     start = min(at for mark in ERROR_MARKS if (at := events.find(mark)) >= 0)
-    end = events.find(END, start)
-    return events[: end + len(END)]
+    return events[:start], events[start : events.find(END, start) + len(END)]
+
+
+class _Error(msgspec.Struct):
+    code: int | str | None = None
+    type: str | None = None
+
+
+class _ErrorEnvelope(msgspec.Struct):
+    error: _Error
+
+
+def blames_client(error_event: bytes) -> bool:
+    """Whether an error event is about the request: its message is for the client, unlike that of a fault inside."""
+    try:
+        error = msgspec.json.decode(data_of(error_event), type=_ErrorEnvelope).error
+    except msgspec.MsgspecError:
+        return False
+    return error.type == "invalid_request_error" or (isinstance(error.code, int) and 400 <= error.code < 500)
 
 
 def without_usage_only(events: bytes) -> bytes:

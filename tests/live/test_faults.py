@@ -167,21 +167,40 @@ async def test_stream_that_breaks_ends_in_an_error_event_and_not_in_done(
     await gateway.idle()
 
 
-async def test_done_after_the_engines_own_error_event_is_withheld(start: Start) -> None:
-    gateway = await start()
-    failure = b'data: {"error":{"message":"KV cache is gone","type":"InternalServerError","param":null,"code":500}}\n\n'
+def failing_stream(failure: bytes) -> Behaviour:
+    """As vLLM fails in mid-stream: an error event, and then `[DONE]` all the same."""
 
     async def fail(_: Received, writer: Writer) -> None:
         await begin(writer)
         await send(writer, event("a"))
-        await send(writer, failure + b"data: [DONE]\n\n")
+        await send(writer, event("b") + failure + b"data: [DONE]\n\n")
         await send(writer, b"")
 
-    gateway.engine.behaviour = fail
+    return fail
+
+
+async def test_engines_own_error_event_is_replaced_and_the_done_after_it_withheld(start: Start) -> None:
+    gateway = await start()
+    failure = b'data: {"error": {"message": "secret", "type": "InternalServerError", "param": null, "code": 500}}\n\n'
+    gateway.engine.behaviour = failing_stream(failure)
 
     response = await gateway.chat(stream=True)
 
-    assert response.content == event("a") + failure
+    start_of_error = len(event("a") + event("b"))
+    assert response.content[:start_of_error] == event("a") + event("b")
+    error = json.loads(response.content[start_of_error:].removeprefix(b"data: "))["error"]
+    assert (error["code"], "secret" in response.text) == ("engine_failed", False)
+    await gateway.idle()
+
+
+async def test_engines_error_event_about_the_request_passes_without_the_done(start: Start) -> None:
+    gateway = await start()
+    failure = b'data: {"error": {"message": "too long", "type": "BadRequestError", "param": "n", "code": 400}}\n\n'
+    gateway.engine.behaviour = failing_stream(failure)
+
+    response = await gateway.chat(stream=True)
+
+    assert response.content == event("a") + event("b") + failure
     await gateway.idle()
 
 

@@ -49,7 +49,24 @@ def test_text_that_looks_like_usage_or_an_error_is_neither() -> None:
 @pytest.mark.parametrize("error", [b'data: {"error":{"message":"x"}}\n\n', b'event: error\ndata: {"type":"error"}\n\n'])
 def test_nothing_after_an_error_event_is_kept(error: bytes) -> None:
     assert sse.has_error(TEXT + error + DONE)
-    assert sse.until_error(TEXT + error + DONE) == TEXT + error
+    assert sse.split_error(TEXT + error + DONE) == (TEXT, error)
+
+
+BLAMES = {
+    "bad request": (b'data: {"error":{"message":"x","type":"BadRequestError","code":400}}\n\n', True),
+    "anthropic's bad request": (
+        b'event: error\ndata: {"type":"error","error":{"type":"invalid_request_error"}}\n\n',
+        True,
+    ),
+    "internal": (b'data: {"error":{"message":"x","type":"InternalServerError","code":500}}\n\n', False),
+    "anthropic's internal": (b'event: error\ndata: {"type":"error","error":{"type":"internal_error"}}\n\n', False),
+    "unreadable": (b"event: error\ndata: oops\n\n", False),
+}
+
+
+@pytest.mark.parametrize(("event", "expected"), BLAMES.values(), ids=BLAMES.keys())
+def test_only_errors_about_the_request_are_for_the_client(event: bytes, expected: bool) -> None:
+    assert sse.blames_client(event) is expected
 
 
 USAGES = {
