@@ -27,12 +27,13 @@ class Connection(asyncio.Protocol):
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._drained: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.reused = False
         self.idle_since = 0.0
         self._reset()
 
     def _reset(self) -> None:
+        self._stop_timer()
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
@@ -40,7 +41,6 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._heard = False
         self._error: Exception | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._last_heard = 0.0
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
@@ -81,8 +81,9 @@ class Connection(asyncio.Protocol):
             self._raise_error()
             await self._wait()
         self._stop_timer()
-        self._last_heard = self._loop.time()
-        self._arm(self._settings.idle_seconds, self._check_idle)
+        if not self.complete:
+            self._last_heard = self._loop.time()
+            self._arm(self._settings.idle_seconds, self._check_idle)
 
     async def read(self) -> bytes:
         """The bytes of the reply's body that have come; waits for some; b"" at the end.

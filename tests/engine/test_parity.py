@@ -26,7 +26,7 @@ from tests.engine.media import Samples, data_url, encoded, picture, sound, wav
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.timeout(300),  # the first test of a model waits for its engine
+    pytest.mark.timeout(600),  # the first test of a model waits for its engine
     # Of what transformers does: torch.jit, audioread's modules, a palette whose alpha it drops.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*"),
     pytest.mark.filterwarnings("ignore:.*slated for removal in Python 3.13:DeprecationWarning"),

@@ -17,7 +17,7 @@ import pytest
 
 from tests.engine import media
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()

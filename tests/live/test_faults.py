@@ -222,6 +222,22 @@ async def test_error_event_speaks_the_routes_own_dialect(
     assert error.get("error", {}).get("type") == kind
 
 
+async def test_silence_limit_of_one_request_does_not_outlive_it(start: Start) -> None:
+    gateway = await start(engines={"default": {"idle_seconds": 0.3}})
+    normal = gateway.engine.behaviour
+
+    async def late(request: Received, writer: Writer) -> None:
+        await asyncio.sleep(0.6)
+        await normal(request, writer)
+
+    await gateway.chat()
+    gateway.engine.behaviour = late
+
+    response = await gateway.chat()
+
+    assert response.status_code == 200
+
+
 async def test_stale_connection_is_replaced_without_the_client_noticing(start: Start) -> None:
     gateway = await start()
     await gateway.chat()
