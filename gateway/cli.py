@@ -177,6 +177,7 @@ def gateway(config: Path | None, **flags: Any) -> None:
     show_default=True,
     help="How long running requests may take to finish after SIGTERM.",
 )
+@click.option("--draft", is_flag=True, help="Speculate with the draft model that Google released for it (Gemma 4).")
 @no_warm_up
 @supervised_by(signal.SIGKILL)
 def engine(
@@ -186,6 +187,7 @@ def engine(
     host: str | None,
     port: int | None,
     drain_seconds: float,
+    draft: bool,
     no_warm_up: bool,
 ) -> None:
     """Run one vLLM engine for MODEL, with the preset of that Gemma.
@@ -198,8 +200,11 @@ def engine(
     if uds is None:
         host, port = host or "127.0.0.1", 8001 if port is None else port
 
+    from gateway.engine.presets import draft_flags
     from gateway.engine.server import run
 
+    if draft:
+        engine_args = (*draft_flags(model), *engine_args)
     socket = str(uds) if uds else None
     _exit(
         run(model, engine_args, host=host, port=port, uds=socket, drain_seconds=drain_seconds, warm_up=not no_warm_up)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gateway.engine.gemmas import SHAPES, KvLayers, Precision, Shape
+from gateway.engine.gemmas import SHAPES, KvLayers, Precision, Shape, speculative_args
 from gateway.engine.gemmas import Preset as Preset
 from gateway.errors import ConfigurationError
 from gateway.settings import Family, Modality, environment
@@ -75,6 +75,12 @@ def cached_snapshot(model: str) -> Path | None:
     except OSError:
         return None
     return snapshot if (snapshot / "config.json").is_file() else None
+
+
+def draft_flags(model: str) -> list[str]:
+    """The vLLM flags that let `model` speculate with its draft. Raises ConfigurationError where it has none."""
+    flags = speculative_args(recognise(model))
+    return [word for name, value in flags.items() for word in (f"--{name}", json.dumps(value))]
 
 
 def _refuse_draft(model: str, config: Mapping[str, Any] | None) -> None:

@@ -54,8 +54,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """Whether the exchange ended cleanly and the engine keeps the connection open."""
-        return self.complete and not self.closed and self._error is None and self._keep_alive
+        """Whether the exchange ended cleanly, nothing of it is left, and the engine keeps the connection open."""
+        return self.complete and self._keep_alive and not self._paused and self._error is None and not self.closed
 
     def close(self) -> None:
         """Drops the connection at once: an engine that is still generating stops."""

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.engine.gemmas import SHAPES, Precision, Preset, cpu_args, cpu_kv_gib, speculative_args
 from gateway.engine.gpus import GpuMemory, parse_gpus, tensor_parallel_size, valid_sizes, visible
-from gateway.engine.presets import recognise
+from gateway.engine.presets import draft_flags, recognise
 from gateway.errors import ConfigurationError
 from gateway.settings import Family, Modality
 
@@ -125,6 +125,10 @@ def test_a_model_is_paired_with_its_draft_only_when_asked() -> None:
     assert speculative_args(preset) == {
         "speculative-config": {"model": "google/gemma-4-E2B-it-assistant", "num_speculative_tokens": 2}
     }
+    assert draft_flags("google/gemma-4-E2B-it") == [
+        "--speculative-config",
+        '{"model": "google/gemma-4-E2B-it-assistant", "num_speculative_tokens": 2}',
+    ]
 
 
 def test_a_model_without_a_draft_says_so() -> None:
