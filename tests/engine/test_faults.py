@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -24,8 +23,8 @@ LONG = {
     "max_tokens": 6000,
     "ignore_eos": True,
 }
-#: So long that its prefill takes the engine a while.
-LONG_PROMPT = {**LONG, "messages": [{"role": "user", "content": "word " * 1500}]}
+#: So long that its prefill takes the engine a while: some 7,000 tokens.
+LONG_PROMPT = {**LONG, "max_tokens": 900, "messages": [{"role": "user", "content": "word " * 7000}]}
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:
@@ -37,8 +36,8 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def leave_while_waiting(url: str, body: dict[str, object]) -> None:
-    with contextlib.suppress(httpx.ReadTimeout):
-        httpx.post(f"{url}/chat/completions", json=body, timeout=httpx.Timeout(5, read=0.3))
+    with pytest.raises(httpx.ReadTimeout), httpx.Client(timeout=httpx.Timeout(5, read=0.1)) as client:
+        client.send(client.build_request("POST", f"{url}/chat/completions", json=body), stream=True)
 
 
 def leave_while_receiving(url: str, body: dict[str, object]) -> None:
@@ -90,7 +89,9 @@ def test_killed_engine_is_an_error_event_then_503_then_service_again(server: Ser
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "engine_unavailable")
     assert int(refused.headers["retry-after"]) > 0
 
-    wait_for(lambda: httpx.get(f"{server.admin_url}/readyz").status_code == 200, 300)
+    # The probe notices the end within half a second.
+    for status, seconds in ((503, 5), (200, 300)):
+        wait_for(lambda status=status: httpx.get(f"{server.admin_url}/readyz").status_code == status, seconds)  # type: ignore[misc]
     answer = client.chat.completions.create(
         model="gemma", messages=[{"role": "user", "content": "Hello"}], max_tokens=2
     )
