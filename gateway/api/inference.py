@@ -33,8 +33,9 @@ from gateway.upstream.pool import Engine
 
 logger = logging.getLogger(__name__)
 
-#: Fields that mean something to vLLM which no client may say: the id must be unique over all clients.
-WITHHELD = ("request_id",)
+#: Fields that mean something to vLLM which no client may say: the id must be unique over all clients, and the others
+#: tell an engine where to fetch caches from.
+WITHHELD = ("request_id", "kv_transfer_params", "ec_transfer_params")
 
 
 @dataclass(frozen=True, slots=True)

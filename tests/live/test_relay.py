@@ -112,6 +112,14 @@ async def test_request_ids_are_the_gateways_own_and_unique(start: Start) -> None
     assert "request_id" not in gateway.engine.requests[1].json()
 
 
+async def test_fields_for_engines_alone_are_withheld(start: Start) -> None:
+    gateway = await start(models={"served": {}})
+
+    await gateway.chat(model="served", kv_transfer_params={"remote_host": "inside"}, ec_transfer_params={})
+
+    assert gateway.engine.requests[0].json() == {"model": "served", "messages": MESSAGES}
+
+
 async def test_trace_context_reaches_the_engine(start: Start) -> None:
     gateway = await start()
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
