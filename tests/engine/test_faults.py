@@ -36,8 +36,12 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def leave_while_waiting(url: str, body: dict[str, object]) -> None:
-    with pytest.raises(httpx.ReadTimeout), httpx.Client(timeout=httpx.Timeout(5, read=0.1)) as client:
-        client.send(client.build_request("POST", f"{url}/chat/completions", json=body), stream=True)
+    patience = httpx.Timeout(5, read=0.1)
+    with (
+        pytest.raises(httpx.ReadTimeout),
+        httpx.stream("POST", f"{url}/chat/completions", json=body, timeout=patience) as response,
+    ):
+        next(response.iter_bytes())
 
 
 def leave_while_receiving(url: str, body: dict[str, object]) -> None:
