@@ -12,7 +12,7 @@ from typing import Any
 from gateway.access.admission import Admission
 from gateway.access.keys import Access
 from gateway.api.client import Receive, Scope, Send, WhileConnected, header, read_body, respond
-from gateway.api.dialects import INFERENCE_PATHS, USAGE_ON_REQUEST, error_body
+from gateway.api.dialects import INFERENCE_PATHS, USAGE_ON_REQUEST, error_body, error_event
 from gateway.api.observation import Observation
 from gateway.api.relay import Relay
 from gateway.catalog import Catalog, Route
@@ -64,7 +64,7 @@ class Inference:
             raise
         except Exception:
             logger.exception("unexpected fault")
-            await self._refuse(GatewayError("The server had an internal error."), send, seen)
+            await self._fail(send, seen)
         finally:
             seen.record(self.metrics, access_log=self.settings.server.access_log)
             request_id.reset(token)
@@ -122,6 +122,15 @@ class Inference:
             *error.headers(),
         ]
         await respond(send, error.status, error_body(INFERENCE_PATHS[seen.path], error), headers)
+
+    async def _fail(self, send: Send, seen: Observation) -> None:
+        """A fault of ours. Once the reply has begun only an event can tell of it."""
+        fault = GatewayError("The server had an internal error.")
+        if seen.status == 0:
+            await self._refuse(fault, send, seen)
+            return
+        seen.error = fault.type
+        await send({"type": "http.response.body", "body": error_event(INFERENCE_PATHS[seen.path], fault)})
 
     async def _stop(self, send: Send, seen: Observation) -> None:
         """The drain time is over. A stream has already been told."""

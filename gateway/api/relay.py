@@ -45,9 +45,9 @@ class Relay:
         body = await reply.read_all()
         seen.saw_bytes()
         self._raise_fault(reply, body, seen)
-        seen.status = reply.status
         if reply.status == 200:
             seen.usage = sse.usage_of(body)
+        seen.status = reply.status
         await respond(send, reply.status, body, [(b"content-type", content_type), *self.headers])
 
     def _raise_fault(self, reply: Reply, body: bytes, seen: Observation) -> None:

@@ -222,6 +222,17 @@ async def test_error_event_speaks_the_routes_own_dialect(
     assert error.get("error", {}).get("type") == kind
 
 
+async def test_fault_of_our_own_in_mid_stream_is_an_error_event_too(start: Start) -> None:
+    gateway = await start()
+    unreadable = b'data: {"usage":{},"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}\n\n"
+    gateway.engine.behaviour = broken_stream(abort, unreadable)
+
+    response = await gateway.chat(stream=True)
+
+    assert json.loads(response.text.removeprefix("data: "))["error"]["message"] == "The server had an internal error."
+    await gateway.idle()
+
+
 async def test_silence_limit_of_one_request_does_not_outlive_it(start: Start) -> None:
     gateway = await start(engines={"default": {"idle_seconds": 0.3}})
     normal = gateway.engine.behaviour
