@@ -72,6 +72,50 @@ class Metrics:
             ["code"],
             registry=registry,
         )
+        self.media_parts = Counter(
+            "gemma_gateway_media_parts",
+            "Media parts by what was done with them: passed (as they came), decoded, or cached (known from before).",
+            ["modality", "outcome"],
+            registry=registry,
+        )
+        self.fetch_seconds = Histogram(
+            "gemma_gateway_media_fetch_seconds",
+            "One fetch over http(s), redirects included; what the cache answers is not counted.",
+            ["modality"],
+            buckets=MEDIA_BUCKETS,
+            registry=registry,
+        )
+        self.fetches = Counter(
+            "gemma_gateway_media_fetches",
+            "Fetches by outcome: ok, hit (cache), revalidated (cache, asked anew), joined (another request's fetch),"
+            " or an error code.",
+            ["modality", "outcome"],
+            registry=registry,
+        )
+        self.fetched_bytes = Counter(
+            "gemma_gateway_media_fetched_bytes", "Bytes of bodies read from servers.", ["modality"], registry=registry
+        )
+        self.decode_seconds = Histogram(
+            "gemma_gateway_media_decode_seconds",
+            "Decoding one part, without waiting for a worker.",
+            ["modality"],
+            buckets=MEDIA_BUCKETS,
+            registry=registry,
+        )
+        self.decodes_waiting = Gauge(
+            "gemma_gateway_media_decodes_waiting",
+            "Parts that wait for a worker or are being decoded.",
+            registry=registry,
+        )
+        self.media_bytes = Gauge(
+            "gemma_gateway_media_bytes_in_flight", "Bytes of media being fetched or decoded.", registry=registry
+        )
+        self.media_cache_bytes = Gauge(
+            "gemma_gateway_media_cache_bytes",
+            "Bytes kept by the caches: fetched, decoded.",
+            ["cache"],
+            registry=registry,
+        )
 
     def render(self) -> bytes:
         """The exposition in Prometheus' text format."""

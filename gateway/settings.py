@@ -49,6 +49,14 @@ class Modality(StrEnum):
     VIDEO = "video"
 
 
+class LongAudio(StrEnum):
+    """What becomes of a clip that is longer than the model hears at once."""
+
+    REJECT = "reject"
+    SPLIT = "split"
+    TRUNCATE = "truncate"
+
+
 class Frozen(BaseModel):
     """A section of the tree."""
 
@@ -79,6 +87,9 @@ class AuthSettings(Frozen):
 
     keys_file: Path | None = None
     """YAML file of hashed keys, made by `gemma-gateway keys create`. None: open, allowed on loopback only."""
+    isolate_caches: bool = True
+    """Whether each key has the engine's prefix and media caches to itself. Off: equal prompts of two keys share them,
+    which saves work and lets one measure whether another has sent the same."""
 
 
 class EngineSettings(Frozen):
@@ -121,6 +132,16 @@ class ModelSettings(Frozen):
     """What it takes as input; a part of another kind is refused."""
     max_model_len: Count | None = None
     """Context length in tokens, shown by /v1/models."""
+    image_budget: Literal[70, 140, 280, 560, 1120] | None = None
+    """Gemma 4: soft tokens for images that ask for no number of them. None: the engine's default, 280."""
+    pan_and_scan: bool = False
+    """Gemma 3: whether the engine cuts images into crops (`--mm-processor-kwargs '{"do_pan_and_scan": true}'`)."""
+    long_audio: LongAudio = LongAudio.REJECT
+    """A clip longer than the 30 s that the model hears is refused, split at quiet points, or cut with a warning header.
+    A request may choose with its field `long_audio`."""
+    video_audio: bool = False
+    """Whether a video's sound is sent along, as a clip after it, to a model that hears. A request may choose with its
+    field `video_audio`."""
 
 
 class MediaSettings(Frozen):
@@ -130,24 +151,61 @@ class MediaSettings(Frozen):
     """Folder whose files requests may name by path or file: URL. None: local paths are refused."""
     fetch: bool = True
     """Whether http(s) URLs are fetched at all."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Hosts that may be fetched from, such as `images.example.com`, or `*.example.com` for all below. Empty: all."""
+    denied_hosts: tuple[str, ...] = ()
+    """Hosts that are not fetched from, written likewise; they win."""
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Networks that may be fetched from although they are not public, such as an internal object store."""
+    denied_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks that are not fetched from although they are public; they win."""
+    proxy: str | None = None
+    """`http://host:port` of a proxy for all fetches. It is told the checked address, never the name; the environment's
+    proxies are ignored."""
+    first_byte_seconds: Seconds = 10
+    """Until a server's answer begins, for each hop."""
     fetch_seconds: Seconds = 20
     """For one fetch, redirects included."""
     max_redirects: Annotated[int, Field(ge=0)] = 3
     """Redirects followed, each checked anew."""
     max_fetches: Count = 64
     """Fetches at once, over all requests."""
+    max_fetches_per_request: Count = 8
+    """Fetches at once for one request; the rest of it waits."""
     max_bytes: Count = 32 * MIB
-    """Encoded size of one image, clip or video."""
+    """Encoded size of one image or clip."""
+    max_video_bytes: Count = 64 * MIB
+    """Encoded size of one video."""
+    max_bytes_in_flight: Count = 512 * MIB
+    """Media being fetched or decoded at once, over all requests; more get 503 with Retry-After."""
+    cache_bytes: Annotated[int, Field(ge=0)] = 256 * MIB
+    """Memory for fetched and for decoded media, each, that may be wanted again. 0: nothing is kept."""
+    cache_entries: Count = 4096
+    """Items kept, at most, in each of the two."""
     max_parts: Count = 64
     """Media parts in one request."""
+    max_images: Count = 32
+    """Images in one request."""
+    max_clips: Count = 32
+    """Audio clips in one request, pieces of long ones counted."""
+    max_videos: Count = 2
+    """Videos in one request."""
     max_image_pixels: Count = 40_000_000
-    """Width times height of one image, checked before it is decoded."""
-    max_audio_seconds: Seconds = 30
-    """Length of one clip. Gemma hears 30 s at most; vLLM would cut the rest silently."""
-    decode_threads: Count = 2
-    """Threads that decode media."""
+    """Width times height of one image, or of a video's frames, checked before it is decoded."""
+    shrink_images: bool = True
+    """Whether images larger than the model can use are resized here, as its processor would, and not at the engine."""
+    max_audio_seconds: Seconds = 1800
+    """Length of one clip, before it is split or truncated."""
+    max_video_seconds: Seconds = 300
+    """Length of one video."""
+    max_video_frames: Annotated[int, Field(gt=0, le=32)] = 32
+    """Frames that the model is shown of one video, evenly spread. Gemma 4 takes 32 at most."""
+    decode_workers: Count = 2
+    """Processes that decode media."""
+    decode_seconds: Seconds = 20
+    """For decoding one image, clip or video."""
+    max_decodes_waiting: Count = 256
+    """Parts that wait to be decoded, over all requests; more get 503 with Retry-After."""
 
 
 class LimitSettings(Frozen):

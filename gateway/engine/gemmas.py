@@ -205,7 +205,7 @@ COMMON: dict[str, Value] = {
 TOOL_PARSER = "gemma4_guided"
 
 #: How many media parts of a kind one prompt may hold.
-MEDIA_LIMITS = {Modality.IMAGE: 32, Modality.AUDIO: 8, Modality.VIDEO: 2}
+MEDIA_LIMITS = {Modality.IMAGE: 32, Modality.AUDIO: 32, Modality.VIDEO: 2}
 
 
 def _family_args(family: Family) -> dict[str, Value]:

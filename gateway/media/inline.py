@@ -17,7 +17,7 @@ import msgspec
 import pybase64
 
 from gateway.errors import GatewayError, InvalidRequestError, MediaError, MediaTooLargeError
-from gateway.media import audio, budget, folder, image, parts, sources
+from gateway.media import audio, folder, image, parts, sources, wishes
 from gateway.media.fetch import Fetcher
 from gateway.media.parts import Dialect, Part, Payload
 from gateway.protocol import InferenceRequest
@@ -46,7 +46,7 @@ class Media:
     def __init__(self, settings: MediaSettings, fetcher: Fetcher | None = None) -> None:
         self._settings = settings
         self._fetcher = fetcher or Fetcher(settings)
-        self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="media")
+        self._threads = ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="media")
 
     def warm(self) -> None:
         """Gets ready, in a thread, for the first clip."""
@@ -62,7 +62,7 @@ class Media:
         tree = request.get(field, object) if raw is not None and _may_hold_parts(raw) else None
         if isinstance(tree, list):
             return await self._rewrite(request, family, modalities, _Content(tree, field, dialect))
-        if not budget.FIELDS.isdisjoint(request.fields):
+        if not wishes.FIELDS.isdisjoint(request.fields):
             return Inlined(_without_budget(request, family))
         return Inlined(request)
 
@@ -77,7 +77,7 @@ class Media:
         changed = content.drop_uuids()
         found = content.media()
         self._check(found, modalities)
-        chosen = budget.choose(
+        chosen = wishes.choose(
             [part.wish() for part in found if part.modality is Modality.IMAGE], _requested(request, content), family
         )
         payloads = await _all_or_none([self._payload(part) for part in found])
@@ -85,7 +85,7 @@ class Media:
         changes: dict[str, Any] = {content.field: content.tree} if changed else {}
         if chosen.tokens is not None:
             changes["mm_processor_kwargs"] = {"max_soft_tokens": chosen.tokens}
-        dropped = tuple(budget.FIELDS.intersection(request.fields))
+        dropped = tuple(wishes.FIELDS.intersection(request.fields))
         if not changes and not dropped:
             return Inlined(request)
         return Inlined(request.with_fields(changes, without=dropped), chosen.headers())
@@ -168,7 +168,7 @@ def _may_hold_parts(raw: msgspec.Raw) -> bool:
 
 
 def _requested(request: InferenceRequest, content: _Content) -> int | None:
-    asked = budget.of_request(request)
+    asked = wishes.of_request(request)
     if asked is not None and content.dialect is Dialect.MESSAGES:
         raise InvalidRequestError("The Messages API has no image budget.", param="max_soft_tokens")
     return asked
@@ -176,8 +176,8 @@ def _requested(request: InferenceRequest, content: _Content) -> int | None:
 
 def _without_budget(request: InferenceRequest, family: Family) -> InferenceRequest:
     """A text request less its budget, which is checked all the same."""
-    budget.choose((), budget.of_request(request), family)
-    return request.with_fields({}, without=tuple(budget.FIELDS))
+    wishes.choose((), wishes.of_request(request), family)
+    return request.with_fields({}, without=tuple(wishes.FIELDS))
 
 
 def _from_base64(text: str, limit: int) -> bytes:

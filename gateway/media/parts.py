@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.errors import InvalidRequestError, MediaError
-from gateway.media.budget import DETAILS, ImageWish, number
+from gateway.media.wishes import DETAILS, ImageWish, number
 from gateway.settings import Modality
 
 

@@ -140,9 +140,9 @@ def test_media_are_limited_by_what_the_model_takes() -> None:
     limits = {name: Preset(name, shape).args.get("limit-mm-per-prompt") for name, shape in SHAPES.items()}
     assert limits["gemma-3-1b"] is None
     assert limits["gemma-3-4b"] == {"image": 32}
-    assert limits["gemma-3n-E4B"] == {"image": 32, "audio": 8}
+    assert limits["gemma-3n-E4B"] == {"image": 32, "audio": 32}
     assert limits["gemma-4-31B"] == {"image": 32, "video": 2}
-    assert limits["gemma-4-E4B"] == {"image": 32, "audio": 8, "video": 2}
+    assert limits["gemma-4-E4B"] == {"image": 32, "audio": 32, "video": 2}
 
 
 def test_every_engine_fetches_nothing_and_caches_prefixes() -> None:

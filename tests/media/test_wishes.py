@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import InvalidRequestError
-from gateway.media.budget import Budget, ImageWish, choose, number, of_request
+from gateway.media.wishes import Budget, ImageWish, choose, number, of_request
 from gateway.settings import Family
 from tests.media.samples import request
 
