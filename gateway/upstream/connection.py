@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
 
 from gateway.errors import EngineFailedError, EngineTimeoutError, EngineUnavailableError, GatewayError
+from gateway.protocol import Buffer
 from gateway.settings import EngineSettings
 
 #: Bytes of a reply held for a slow client before reading from the engine stops.
@@ -65,7 +66,7 @@ class Connection(asyncio.Protocol):
 
     # The exchange
 
-    async def exchange(self, head: bytes, body: bytes) -> None:
+    async def exchange(self, head: bytes, body: Sequence[Buffer]) -> None:
         """Sends a request and waits until the reply's status and headers are known.
 
         Raises EngineFailedError, EngineTimeoutError, or StaleConnectionError where another connection may be tried.
@@ -76,7 +77,7 @@ class Connection(asyncio.Protocol):
             raise StaleConnectionError
         transport = cast(asyncio.Transport, self._transport)
         self._arm(self._settings.first_byte_seconds, self._first_byte_late)
-        transport.writelines((head, body))
+        transport.writelines((head, *body))
         while not self.head_complete:
             self._raise_error()
             await self._wait()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from gateway.protocol import Buffer
 from gateway.settings import EngineSettings
 from gateway.upstream.connection import Connection, StaleConnectionError, connect
 
@@ -57,13 +58,15 @@ class Engine:
         return f"<Engine {self.name} ready={self.ready} in_flight={self.in_flight} idle={len(self._idle)}>"
 
     async def send(
-        self, method: bytes, path: str, body: bytes = b"", headers: Iterable[tuple[bytes, bytes]] = ()
+        self, method: bytes, path: str, body: Sequence[Buffer] = (), headers: Iterable[tuple[bytes, bytes]] = ()
     ) -> Reply:
-        """Sends a request and returns once the reply's headers have come. Cancelling it makes the engine stop.
+        """Sends a request and returns once the headers of the reply have come. Cancelling it makes the engine stop.
+
+        `body` may come in pieces.
 
         Raises EngineUnavailableError, EngineFailedError or EngineTimeoutError.
         """
-        head = self._head(method, path, len(body), headers)
+        head = self._head(method, path, sum(map(len, body)), headers)
         self.in_flight += 1
         try:
             connection = await self._exchange(head, body)
@@ -72,7 +75,7 @@ class Engine:
             raise
         return Reply(self, connection)
 
-    async def _exchange(self, head: bytes, body: bytes) -> Connection:
+    async def _exchange(self, head: bytes, body: Sequence[Buffer]) -> Connection:
         while True:
             connection = self._kept() or await connect(self.settings)
             try:

@@ -141,7 +141,7 @@ async def test_vllm_accepts_every_part_as_it_is_written() -> None:
     for kind, sent in requests.items():
         inlined = (await media.inline(sent, Family.GEMMA4, ALL)).request
         assert inlined is not sent
-        parsed = kind.model_validate_json(inlined.encode()).model_dump()
+        parsed = kind.model_validate_json(b"".join(inlined.encode())).model_dump()
         content = (parsed.get("messages") or parsed.get("input"))[0]["content"]
         assert list(content)
     await media.aclose()
