@@ -22,6 +22,7 @@ from gateway.access.keys import Access
 from gateway.api import admin, description, handlers, models
 from gateway.api.client import Receive, Scope, Send
 from gateway.api.dialects import INFERENCE_PATHS
+from gateway.api.edge import Edge
 from gateway.api.inference import Inference
 from gateway.api.middleware import RequestLog
 from gateway.catalog import Catalog
@@ -56,8 +57,9 @@ class Gateway:
         self._watchers: list[asyncio.Task[None]] = []
         access = Access.from_settings(settings.auth, settings.server.host)
         catalog = Catalog(settings.models)
-        admission = Admission(settings.limits, self.metrics.in_flight)
-        self._inference = Inference(settings, access, catalog, admission, self._media, self.engines, self.metrics)
+        self.admission = Admission(settings.limits, self.metrics.in_flight)
+        edge = Edge(settings, access, catalog, self.admission, self.metrics)
+        self._inference = Inference(edge, self._media, self.engines)
         self._rest = RequestLog(_rest(access, catalog))
         self.admin = admin.application(self.metrics, self.engines, lambda: self.draining)
 

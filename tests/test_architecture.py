@@ -20,7 +20,16 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"protocol", "metrics", "logs"}),
     frozenset({"settings", "errors"}),
 )
-HOT_PATH = ("api/inference.py", "api/relay.py", "api/client.py", "api/dialects.py", "api/observation.py", "upstream/")
+HOT_PATH = (
+    "api/inference.py",
+    "api/edge.py",
+    "api/exchange.py",
+    "api/relay.py",
+    "api/client.py",
+    "api/dialects.py",
+    "api/observation.py",
+    "upstream/",
+)
 
 
 def name_of(path: Path) -> str:

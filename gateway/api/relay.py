@@ -8,17 +8,13 @@ from dataclasses import dataclass
 
 from gateway.api.client import Send, respond
 from gateway.api.dialects import Dialect, error_event
+from gateway.api.exchange import raise_fault
 from gateway.api.observation import Observation
-from gateway.errors import EngineFailedError, EngineUnavailableError, GatewayError, NotFoundError, OverloadedError
+from gateway.errors import EngineFailedError, EngineUnavailableError, GatewayError
 from gateway.upstream import sse
 from gateway.upstream.pool import Reply
 
 logger = logging.getLogger(__name__)
-
-#: What vLLM says in a 500 when a request comes while it shuts down.
-SHUTTING_DOWN = b"cannot schedule new futures"
-#: What our engine process says while it is warming up or draining.
-NOT_READY = b'"engine_unavailable"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +40,11 @@ class Relay:
             return
         body = await reply.read_all()
         seen.saw_bytes()
-        self._raise_fault(reply, body, seen)
+        raise_fault(reply, body, seen, self.retry_after)
         if reply.status == 200:
             seen.usage = sse.usage_of(body)
         seen.status = reply.status
         await respond(send, reply.status, body, [(b"content-type", content_type), *self.headers])
-
-    def _raise_fault(self, reply: Reply, body: bytes, seen: Observation) -> None:
-        status = reply.status
-        if status == 404 and b'"error"' not in body:
-            raise NotFoundError(f"The model does not support {seen.path}.")
-        if status < 500 and status != 429:
-            return
-        if SHUTTING_DOWN in body or NOT_READY in body:
-            raise EngineUnavailableError("The model is restarting; try again shortly.", retry_after=self.retry_after)
-        if status in (429, 503):
-            retry_after = _seconds(reply.headers.get(b"retry-after"), self.retry_after)
-            raise OverloadedError("The model is busy; try again shortly.", retry_after=retry_after)
-        logger.error("engine %s answered %d: %s", seen.engine, status, body[:500].decode(errors="replace"))
-        raise EngineFailedError("The engine failed to answer the request.")
 
     async def _stream(self, reply: Reply, send: Send, seen: Observation) -> None:
         seen.status = 200
@@ -124,7 +106,3 @@ class Relay:
         logger.warning("stream failed: %s", fault.message)
         seen.error = fault.code
         await send({"type": "http.response.body", "body": error_event(self.dialect, fault)})
-
-
-def _seconds(retry_after: bytes | None, otherwise: float) -> float:
-    return float(retry_after) if retry_after is not None and retry_after.isdigit() else otherwise

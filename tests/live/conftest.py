@@ -31,7 +31,7 @@ class Running:
     @property
     def in_flight(self) -> int:
         """Requests that hold anything: a slot or an upstream exchange."""
-        return self.gateway._inference.admission.in_flight + self.gateway.engines["default"].in_flight
+        return self.gateway.admission.in_flight + self.gateway.engines["default"].in_flight
 
     def metric(self, name: str, **labels: str) -> float:
         return self.gateway.metrics.registry.get_sample_value(name, labels) or 0.0
