@@ -21,7 +21,7 @@ NOT_READY = b'"engine_unavailable"'
 
 
 def headers(scope: Scope, identifier: str) -> list[tuple[bytes, bytes]]:
-    """The headers of a JSON request to an engine. `identifier` is unique over all requests, vLLM keys its work by it."""
+    """Of a JSON request to an engine. `identifier` is unique over all requests, since vLLM keys its work by it."""
     to_send = [(b"content-type", b"application/json"), (b"x-request-id", identifier.encode())]
     trace = header(scope, b"traceparent")
     return to_send if trace is None else [*to_send, (b"traceparent", trace)]
