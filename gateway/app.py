@@ -29,7 +29,7 @@ from gateway.catalog import Catalog
 from gateway.errors import ConfigurationError
 from gateway.media.inline import Media
 from gateway.metrics import Metrics
-from gateway.settings import Modality, Settings
+from gateway.settings import Settings
 from gateway.upstream import probe
 from gateway.upstream.pool import Engine
 
@@ -69,8 +69,6 @@ class Gateway:
         await application(scope, receive, send)
 
     async def __aenter__(self) -> Self:
-        if any(Modality.AUDIO in model.modalities for model in self.settings.models.values()):
-            self._media.warm()
         self._watchers = [asyncio.create_task(probe.watch(e, self._on_change)) for e in self.engines.values()]
         return self
 

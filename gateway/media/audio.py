@@ -1,8 +1,8 @@
-"""Decodes clips of any common format to what Gemma hears: 16 kHz, mono. Pure, slow: for threads.
+"""Decodes clips of any common format to what Gemma hears: 16 kHz, mono. Pure, slow: for worker processes.
 
-The resampler is librosa's `soxr_hq`. Mono is the mean of the channels. The result is a WAV of 32-bit floats: the
-engine gets exactly the samples that were computed here, where 16 bits would round them (and a rounding moves
-logprobs).
+The resampler is soxr at its very high quality. Mono is the mean of the channels. The result is a WAV of 32-bit
+floats: the engine gets exactly the samples that were computed here, where 16 bits would round them (and a rounding
+moves logprobs).
 """
 
 from __future__ import annotations
@@ -15,13 +15,23 @@ from io import BytesIO
 
 import av
 import numpy as np
+import pybase64
 import soundfile
+import soxr
 from numpy.typing import NDArray
 
 from gateway.errors import MediaError
+from gateway.media import budget
+from gateway.media.prepared import Piece, Prepared
+from gateway.settings import Family, LongAudio, Modality
 
 #: Hz, of every Gemma's audio feature extractor.
 SAMPLE_RATE = 16_000
+
+#: What every Gemma hears of a clip at most: its feature extractor cuts at 480,000 samples.
+HEARS_SECONDS = 30.0
+
+MEDIA_TYPE = "audio/wav"
 
 #: Hz. A header may claim billions, and the limit in seconds would then bound no memory.
 _RATES = range(1_000, 384_001)
@@ -67,23 +77,21 @@ _MAGIC = (
 )
 
 
-def prepare(data: bytes, max_seconds: float) -> bytes:
-    """A mono WAV at 16 kHz: the very same `data` where it is one with 16, 24 or float bits, else 32-bit floats.
+def prepare(data: bytes, max_seconds: float, family: Family, policy: LongAudio, max_pieces: int) -> Prepared:
+    """A mono WAV at 16 kHz: `data` as it came where it is one with 16, 24 or float bits, else 32-bit floats.
 
     Raises MediaError where it is no audio, broken, shorter than a token or longer than `max_seconds`.
     """
+    del policy, max_pieces
     kind = _sniff(data)
-    samples = _to_16_khz(*_decode(data, kind, max_seconds))
+    samples = _to_16_khz(*_decode(data, kind, min(max_seconds, HEARS_SECONDS)))
     if samples.size < _SHORTEST:
         raise MediaError(f"the clip is too short: {samples.size} samples at 16 kHz; at least {_SHORTEST} are needed")
     if not np.isfinite(samples).all():
         raise MediaError("the clip holds samples that are not numbers")
-    return data if kind is _WAV and _is_ready(data) else encode(samples)
-
-
-def warm() -> None:
-    """Loads the resampler, which takes seconds, before the first clip needs it."""
-    _to_16_khz(np.zeros(8, np.float32), 8_000)
+    base64 = None if kind is _WAV and _is_ready(data) else pybase64.b64encode(encode(samples))
+    tokens = budget.audio_tokens(samples.size, family)
+    return Prepared((Piece(Modality.AUDIO, MEDIA_TYPE, base64, tokens, 0.0, samples.size / SAMPLE_RATE),))
 
 
 def encode(samples: Samples) -> bytes:
@@ -166,8 +174,8 @@ def _collect(blocks: Iterator[tuple[Samples, int]], max_seconds: float) -> tuple
         count += len(samples)
         if count > max_seconds * rate:
             raise MediaError(
-                f"the clip is longer than {max_seconds:g} seconds, the limit here (media.max_audio_seconds)"
-                " and the most that Gemma hears at once; send it in pieces"
+                f"the clip is longer than the {max_seconds:g} seconds that the model hears at once;"
+                " the field long_audio may ask to split or to truncate it"
             )
     if not kept:
         raise MediaError("the clip is empty")
@@ -177,9 +185,7 @@ def _collect(blocks: Iterator[tuple[Samples, int]], max_seconds: float) -> tuple
 def _to_16_khz(samples: Samples, rate: int) -> Samples:
     if rate == SAMPLE_RATE:
         return samples
-    import librosa  # slow to import: `warm` does it ahead
-
-    resampled: Samples = librosa.resample(samples, orig_sr=rate, target_sr=SAMPLE_RATE, res_type="soxr_hq")
+    resampled: Samples = soxr.resample(samples, rate, SAMPLE_RATE, quality="VHQ")
     return resampled
 
 

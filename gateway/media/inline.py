@@ -1,27 +1,36 @@
-"""Puts every image and clip that a request names into it, checked and decoded, so that engines fetch nothing.
+"""Puts every image, clip and video that a request names into it, checked and decoded, so that engines fetch nothing.
 
-A request without media, and one whose media are already as the engine wants them, is passed on as it came.
+A request without media is passed on as it came, and what the engine reads well stays where it stands.
 """
 
 from __future__ import annotations
 
 import asyncio
-import binascii
-from collections.abc import Coroutine, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import msgspec
-import pybase64
 
 from gateway.errors import GatewayError, InvalidRequestError, MediaError, MediaTooLargeError
-from gateway.media import audio, folder, image, parts, sources, wishes
+from gateway.media import sources, video, wishes
+from gateway.media.content import Content, Filling
+from gateway.media.decode import Wanted
 from gateway.media.fetch import Fetcher
-from gateway.media.parts import Dialect, Part, Payload
+from gateway.media.ledger import Ledger
+from gateway.media.parts import Dialect, Part
+from gateway.media.preparation import Loaded, Preparation, Ready
+from gateway.media.prepared import Prepared
+from gateway.metrics import Metrics
 from gateway.protocol import InferenceRequest
-from gateway.settings import Family, MediaSettings, Modality
+from gateway.settings import LongAudio, MediaSettings, Modality, ModelSettings
+
+T = TypeVar("T")
+
+#: Counts more bytes as held.
+Hold = Callable[[int], None]
 
 #: How a route writes its content, and the field that holds it; every other route is as Chat Completions.
 _CHAT = (Dialect.CHAT, "messages")
@@ -31,132 +40,165 @@ _DIALECTS = {
     "/v1/messages/count_tokens": (Dialect.MESSAGES, "messages"),
 }
 
+_TRUNCATED = b"x-gemma-audio-truncated"
+
+#: Pieces of a recording that is not one request's media but many requests.
+_ENDLESS = sys.maxsize
+
 
 @dataclass(frozen=True, slots=True)
 class Inlined:
-    """The request to send on, and headers for the reply."""
+    """The request to send on, and headers for the reply.
+
+    `tokens` is what its media cost of the context, by modality. `unseen` are images that go on as they came.
+    """
 
     request: InferenceRequest
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    tokens: Mapping[Modality, int] = field(default_factory=dict)
+    unseen: tuple[tuple[Part, Loaded, Wanted], ...] = ()
 
 
 class Media:
     """Fetches and decodes within the limits of `settings`."""
 
-    def __init__(self, settings: MediaSettings, fetcher: Fetcher | None = None) -> None:
+    def __init__(self, settings: MediaSettings, metrics: Metrics, fetcher: Fetcher | None = None) -> None:
         self._settings = settings
-        self._fetcher = fetcher or Fetcher(settings)
-        self._threads = ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="media")
+        self._ledger = Ledger(settings.max_bytes_in_flight, metrics.media_bytes)
+        self._fetcher = fetcher or Fetcher(settings, metrics, self._ledger)
+        self._preparation = Preparation(settings, metrics, self._fetcher, self._ledger)
+        self.warm = self._preparation.warm
 
-    def warm(self) -> None:
-        """Gets ready, in a thread, for the first clip."""
-        self._threads.submit(audio.warm)
-
-    async def inline(self, request: InferenceRequest, family: Family, modalities: frozenset[Modality]) -> Inlined:
+    async def inline(self, request: InferenceRequest, model: ModelSettings, tenant: str | None = None) -> Inlined:
         """The request with its media inlined; the very same object where nothing has to change.
 
-        Raises MediaError and its kin, or InvalidRequestError, naming the part.
+        What engines keep of its media is for `tenant` alone. Raises MediaError and its kin, or
+        InvalidRequestError, naming the part.
         """
-        dialect, field = _DIALECTS.get(request.path, _CHAT)
-        raw = request.fields.get(field)
-        tree = request.get(field, object) if raw is not None and _may_hold_parts(raw) else None
+        dialect, name = _DIALECTS.get(request.path, _CHAT)
+        raw = request.fields.get(name)
+        tree = request.get(name, object) if raw is not None and _may_hold_parts(raw) else None
         if isinstance(tree, list):
-            return await self._rewrite(request, family, modalities, _Content(tree, field, dialect))
+            with self._ledger.hold() as held:
+                return await self._rewrite(request, model, tenant, Content(tree, name, dialect), held.add)
         if not wishes.FIELDS.isdisjoint(request.fields):
-            return Inlined(_without_budget(request, family))
+            return Inlined(_without_options(request, model))
         return Inlined(request)
 
+    async def clips(self, data: bytes, model: ModelSettings) -> Prepared:
+        """A recording of any length as clips that the model hears whole, split at quiet points.
+
+        Raises MediaError and its kin, without a param.
+        """
+        wanted = self._wanted(model, None, {"long_audio": LongAudio.SPLIT, "video_audio": False}, max_clips=_ENDLESS)
+        loaded = await self._preparation.loaded(Modality.AUDIO, data, embedded=False)
+        return (await self._preparation.prepare(loaded, wanted)).prepared
+
+    async def explain(self, inlined: Inlined) -> None:
+        """Decodes the images that went on unseen, after an engine has refused their request.
+
+        Raises MediaError and its kin, naming the part that is broken, if one is.
+        """
+        await _all_or_none([self._verify(*image) for image in inlined.unseen])
+
     async def aclose(self) -> None:
-        """Ends the threads and closes connections."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Ends the workers and closes connections."""
+        await self._preparation.aclose()
         await self._fetcher.aclose()
 
     async def _rewrite(
-        self, request: InferenceRequest, family: Family, modalities: frozenset[Modality], content: _Content
+        self, request: InferenceRequest, model: ModelSettings, tenant: str | None, content: Content, hold: Hold
     ) -> Inlined:
         changed = content.drop_uuids()
         found = content.media()
-        self._check(found, modalities)
-        chosen = wishes.choose(
-            [part.wish() for part in found if part.modality is Modality.IMAGE], _requested(request, content), family
-        )
-        payloads = await _all_or_none([self._payload(part) for part in found])
-        changed |= content.replace(found, payloads)
+        self._check(found, model.modalities)
+        options = wishes.options(request, model)
+        images = [part.wish() for part in found if part.modality is Modality.IMAGE]
+        chosen = wishes.choose(images, _requested(request, content), model.family, model.image_budget)
+        wanted = self._wanted(model, chosen.tokens, options)
+        loaded = await self._load(request, found, hold)
+        ready = await self._prepare(found, loaded, wanted)
+        self._check_clips(ready)
+        filling = Filling(request, tenant)
+        changed |= content.replace(found, [filling.payloads(part, one) for part, one in zip(found, ready, strict=True)])
         changes: dict[str, Any] = {content.field: content.tree} if changed else {}
-        if chosen.tokens is not None:
-            changes["mm_processor_kwargs"] = {"max_soft_tokens": chosen.tokens}
+        changes |= _for_processor(chosen, found, ready)
         dropped = tuple(wishes.FIELDS.intersection(request.fields))
-        if not changes and not dropped:
-            return Inlined(request)
-        return Inlined(request.with_fields(changes, without=dropped), chosen.headers())
+        if changes or dropped:
+            request = request.with_fields(changes, without=dropped, payloads=filling.added)
+        unseen = tuple((p, d, wanted) for p, d, one in zip(found, loaded, ready, strict=True) if one.unseen)
+        return Inlined(request, (*chosen.headers(), *_warnings(found, ready)), _tokens(ready), unseen)
 
     def _check(self, found: Sequence[Part], modalities: frozenset[Modality]) -> None:
         """What can be refused before anything is fetched."""
-        if len(found) > self._settings.max_parts:
-            raise MediaTooLargeError(
-                f"The request has {len(found)} media parts; the limit is {self._settings.max_parts} (media.max_parts)."
-            )
+        _check_count("media parts", len(found), self._settings.max_parts, "max_parts")
+        kinds = [part.modality for part in found]
+        _check_count("images", kinds.count(Modality.IMAGE), self._settings.max_images, "max_images")
+        _check_count("audio clips", kinds.count(Modality.AUDIO), self._settings.max_clips, "max_clips")
+        _check_count("videos", kinds.count(Modality.VIDEO), self._settings.max_videos, "max_videos")
         for part in found:
             if part.modality not in modalities:
                 known = ", ".join(sorted(modalities))
                 raise MediaError(
                     f"{part.slot.where}: this model takes no {part.modality}; it takes {known}.", param=part.slot.where
                 )
-            if part.modality is Modality.VIDEO:
-                raise MediaError(f"{part.slot.where}: video is not supported yet.", param=part.slot.where)
 
-    async def _payload(self, part: Part) -> Payload:
+    def _check_clips(self, ready: Sequence[Ready]) -> None:
+        count = sum(piece.modality is Modality.AUDIO for one in ready for piece in one.prepared.pieces)
+        limit = self._settings.max_clips
+        _check_count("audio clips, the pieces of long ones counted,", count, limit, "max_clips")
+
+    def _wanted(
+        self, model: ModelSettings, tokens: int | None, options: Mapping[str, Any], max_clips: int | None = None
+    ) -> Wanted:
+        settings = self._settings
+        return Wanted(
+            family=model.family,
+            max_soft_tokens=tokens,
+            pan_and_scan=model.pan_and_scan,
+            shrink=settings.shrink_images,
+            long_audio=options["long_audio"],
+            video_audio=options["video_audio"] and Modality.AUDIO in model.modalities,
+            max_pixels=settings.max_image_pixels,
+            max_audio_seconds=settings.max_audio_seconds,
+            max_clips=max_clips or settings.max_clips,
+            max_video_seconds=settings.max_video_seconds,
+            max_video_frames=settings.max_video_frames,
+        )
+
+    async def _load(self, request: InferenceRequest, found: Sequence[Part], hold: Hold) -> list[Loaded]:
+        turn = asyncio.Semaphore(self._settings.max_fetches_per_request)
+        return await _all_or_none([self._load_one(request, part, turn, hold) for part in found])
+
+    async def _load_one(self, request: InferenceRequest, part: Part, turn: asyncio.Semaphore, hold: Hold) -> Loaded:
         with _naming(part.param):
-            source = sources.Embedded(part.text) if part.embedded else sources.parse(part.text)
-            fetched = await self._fetcher.fetch(source.url) if isinstance(source, sources.Remote) else b""
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._prepare, part.modality, source, fetched)
+            source = part.source()
+            payload = request.payload(source.base64) if isinstance(source, sources.Embedded) else b""
+            loaded = await self._preparation.load(part.modality, source, payload, turn)
+            if not loaded.embedded:
+                hold(len(loaded.data))
+            return loaded
 
-    def _prepare(self, modality: Modality, source: sources.Source, fetched: bytes) -> Payload:
-        """Decodes and checks one part; runs in a thread."""
-        data = self._data(source, fetched)
-        media_type, ready = self._decode(modality, data)
-        if ready is data and isinstance(source, sources.Embedded):
-            return Payload(media_type, source.base64, source.url)
-        return Payload(media_type, pybase64.b64encode_as_string(ready))
+    async def _prepare(self, found: Sequence[Part], loaded: Sequence[Loaded], wanted: Wanted) -> list[Ready]:
+        rate = await self._common_rate(found, loaded, wanted)
+        pairs = zip(found, loaded, strict=True)
+        return await _all_or_none(
+            [
+                _named(part, self._preparation.prepare(data, wanted, rate if _is_video(part) else None))
+                for part, data in pairs
+            ]
+        )
 
-    def _data(self, source: sources.Source, fetched: bytes) -> bytes:
-        limit = self._settings.max_bytes
-        match source:
-            case sources.Embedded(text):
-                return _from_base64(text, limit)
-            case sources.LocalFile(path):
-                return folder.read(self._settings.folder, path, limit)
-            case sources.Remote():
-                return fetched
+    async def _common_rate(self, found: Sequence[Part], loaded: Sequence[Loaded], wanted: Wanted) -> float | None:
+        """Frames per second for several videos, of which vLLM takes the times together; one alone keeps its own."""
+        videos = [pair for pair in zip(found, loaded, strict=True) if _is_video(pair[0])]
+        if len(videos) < 2:
+            return None
+        lengths = await _all_or_none([_named(part, self._preparation.length(data, wanted)) for part, data in videos])
+        return video.common_rate(lengths, wanted.max_video_frames)
 
-    def _decode(self, modality: Modality, data: bytes) -> tuple[str, bytes]:
-        if modality is Modality.IMAGE:
-            return image.prepare(data, self._settings.max_image_pixels)
-        return "audio/wav", audio.prepare(data, self._settings.max_audio_seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """The field that holds content parts, decoded for this request alone, so that parts are replaced in place."""
-
-    tree: list[Any]
-    field: str
-    dialect: Dialect
-
-    def drop_uuids(self) -> bool:
-        return True in [slot.put(parts.without_uuid(slot.content)) for slot in self._slots()]
-
-    def media(self) -> list[Part]:
-        read = (parts.read(slot, self.dialect) for slot in self._slots())
-        return [part for part in read if part is not None]
-
-    def replace(self, found: Sequence[Part], payloads: Sequence[Payload]) -> bool:
-        pairs = zip(found, payloads, strict=True)
-        return True in [part.slot.put(parts.render(part, payload, self.dialect)) for part, payload in pairs]
-
-    def _slots(self) -> Iterator[parts.Slot]:
-        return parts.slots(self.tree, self.field, self.dialect)
+    async def _verify(self, part: Part, loaded: Loaded, wanted: Wanted) -> None:
+        await _named(part, self._preparation.verify(loaded, wanted))
 
 
 def _may_hold_parts(raw: msgspec.Raw) -> bool:
@@ -167,30 +209,59 @@ def _may_hold_parts(raw: msgspec.Raw) -> bool:
     return bytes(raw).find(b"[", 1) > 0
 
 
-def _requested(request: InferenceRequest, content: _Content) -> int | None:
+def _requested(request: InferenceRequest, content: Content) -> int | None:
     asked = wishes.of_request(request)
     if asked is not None and content.dialect is Dialect.MESSAGES:
         raise InvalidRequestError("The Messages API has no image budget.", param="max_soft_tokens")
     return asked
 
 
-def _without_budget(request: InferenceRequest, family: Family) -> InferenceRequest:
-    """A text request less its budget, which is checked all the same."""
-    wishes.choose((), wishes.of_request(request), family)
+def _without_options(request: InferenceRequest, model: ModelSettings) -> InferenceRequest:
+    """A text request less the fields that are for the gateway, which are checked all the same."""
+    wishes.choose((), wishes.of_request(request), model.family)
+    wishes.options(request, model)
     return request.with_fields({}, without=tuple(wishes.FIELDS))
 
 
-def _from_base64(text: str, limit: int) -> bytes:
-    """Decodes standard base64, strictly, as vLLM does.
+def _for_processor(chosen: wishes.Budget, found: Sequence[Part], ready: Sequence[Ready]) -> dict[str, Any]:
+    """What the engine's media processor has to know."""
+    changes: dict[str, Any] = {}
+    if chosen.tokens is not None:
+        changes["mm_processor_kwargs"] = {"max_soft_tokens": chosen.tokens}
+    if options := [one.prepared.options for part, one in zip(found, ready, strict=True) if _is_video(part)]:
+        changes["media_io_kwargs"] = {"video": options[0]}
+    return changes
 
-    Raises MediaTooLargeError over `limit` bytes before decoding, MediaError where it is not base64.
-    """
-    if len(text) // 4 * 3 > limit + 2:
-        raise MediaTooLargeError(f"it is over the limit of {limit} bytes (media.max_bytes)")
-    try:
-        return pybase64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise MediaError("the data is not valid base64") from None
+
+def _warnings(found: Sequence[Part], ready: Sequence[Ready]) -> Iterator[tuple[bytes, bytes]]:
+    cut = [
+        f"{part.slot.where}; heard={one.prepared.pieces[-1].seconds:g}; seconds={one.prepared.truncated:.1f}"
+        for part, one in zip(found, ready, strict=True)
+        if one.prepared.truncated is not None
+    ]
+    if cut:
+        yield _TRUNCATED, ", ".join(cut).encode()
+
+
+def _tokens(ready: Sequence[Ready]) -> dict[Modality, int]:
+    tokens: dict[Modality, int] = {}
+    for piece in (piece for one in ready for piece in one.prepared.pieces):
+        tokens[piece.modality] = tokens.get(piece.modality, 0) + piece.tokens
+    return tokens
+
+
+def _is_video(part: Part) -> bool:
+    return part.modality is Modality.VIDEO
+
+
+def _check_count(what: str, count: int, limit: int, name: str) -> None:
+    if count > limit:
+        raise MediaTooLargeError(f"The request has {count} {what}; the limit is {limit} (media.{name}).")
+
+
+async def _named(part: Part, step: Awaitable[T]) -> T:
+    with _naming(part.param):
+        return await step
 
 
 @contextmanager
@@ -199,10 +270,11 @@ def _naming(param: str) -> Iterator[None]:
     try:
         yield
     except GatewayError as fault:
-        raise type(fault)(f"{param}: {fault.message}.", param=param, code=fault.code) from fault
+        message = f"{param}: {fault.message}."
+        raise type(fault)(message, param=param, code=fault.code, retry_after=fault.retry_after) from fault
 
 
-async def _all_or_none(steps: Sequence[Coroutine[Any, Any, Payload]]) -> list[Payload]:
+async def _all_or_none(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """The results in order; at the first error, or when cancelled, the others are cancelled and waited for.
 
     Not a task group: that would wrap the error, and the edge renders errors by class.

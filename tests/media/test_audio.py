@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 from io import BytesIO
 
@@ -11,15 +12,24 @@ import pytest
 import soundfile
 
 from gateway.errors import MediaError
-from gateway.media.audio import SAMPLE_RATE, encode, prepare
+from gateway.media import audio
+from gateway.media.audio import SAMPLE_RATE, encode
+from gateway.media.prepared import Prepared
+from gateway.settings import Family, LongAudio
 from tests.media.samples import Samples, clip, ffmpeg_clip, tone
 
 LIMIT = 30.0
 
 
+def prepare(data: bytes, limit: float = LIMIT, policy: LongAudio = LongAudio.REJECT) -> Prepared:
+    return audio.prepare(data, limit, Family.GEMMA4, policy, 32)
+
+
 def heard(data: bytes) -> Samples:
     """The samples that were prepared for the engine."""
-    samples, rate = soundfile.read(BytesIO(prepare(data, LIMIT)), dtype="float32")
+    (piece,) = prepare(data).pieces
+    sent = data if piece.base64 is None else base64.b64decode(piece.base64)
+    samples, rate = soundfile.read(BytesIO(sent), dtype="float32")
     assert rate == SAMPLE_RATE
     assert samples.ndim == 1
     mono: Samples = samples
@@ -29,7 +39,7 @@ def heard(data: bytes) -> Samples:
 def by_librosa(samples: Samples, rate: int) -> Samples:
     """(samples, channels) at `rate` as the reference hears them."""
     mono = librosa.to_mono(samples.T)
-    return np.asarray(librosa.resample(mono, orig_sr=rate, target_sr=SAMPLE_RATE, res_type="soxr_hq"), np.float32)
+    return np.asarray(librosa.resample(mono, orig_sr=rate, target_sr=SAMPLE_RATE, res_type="soxr_vhq"), np.float32)
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
@@ -115,7 +125,7 @@ def loudest_correlation(a: Samples, b: Samples) -> float:
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
 def test_a_mono_wav_at_16_khz_goes_through_untouched(subtype: str) -> None:
     data = clip(tone(0.5, 16_000), 16_000, subtype=subtype)
-    assert prepare(data, LIMIT) is data
+    assert prepare(data, LIMIT).pieces[0].base64 is None
 
 
 def test_a_float_survives_to_the_last_bit_and_the_same_samples_give_the_same_bytes() -> None:

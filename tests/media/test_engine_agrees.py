@@ -13,7 +13,7 @@ from PIL import Image
 
 from gateway.media import audio, image
 from gateway.media.inline import Media
-from gateway.settings import Family, MediaSettings, Modality
+from gateway.settings import Family, LongAudio, MediaSettings, Modality
 from tests.media.samples import chat, clip, data_url, image_bytes, image_part, picture, request, tone
 
 pytestmark = pytest.mark.engine
@@ -104,7 +104,9 @@ def test_vllm_hears_the_samples_that_were_prepared(subtype: str) -> None:
     from vllm.multimodal.media.audio import AudioMediaIO
 
     data = clip(tone(0.5, 16_000), 16_000, subtype=subtype)
-    samples, rate = AudioMediaIO().load_bytes(audio.prepare(data, 30))
+    (piece,) = audio.prepare(data, 30, Family.GEMMA4, LongAudio.REJECT, 1).pieces
+    sent = data if piece.base64 is None else base64.b64decode(piece.base64)
+    samples, rate = AudioMediaIO().load_bytes(sent)
     assert rate == 16_000
     np.testing.assert_array_equal(samples, soundfile.read(BytesIO(data), dtype="float32")[0])
 
