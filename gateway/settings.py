@@ -7,6 +7,7 @@ file given by `--config`, the defaults below. Unknown keys are refused. Units st
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -26,6 +27,8 @@ from pydantic_settings import (
 from gateway.errors import ConfigurationError
 
 MIB = 1024 * 1024
+
+_HOST_PATTERN = re.compile(r"(\*\.)?[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -152,16 +155,17 @@ class MediaSettings(Frozen):
     fetch: bool = True
     """Whether http(s) URLs are fetched at all."""
     allowed_hosts: tuple[str, ...] = ()
-    """Hosts that may be fetched from, such as `images.example.com`, or `*.example.com` for all below. Empty: all."""
+    """Hosts that may be fetched from, such as `images.example.com`, or `*.example.com` for all below. Empty: all. Names
+    beyond ASCII are written as `xn--…`."""
     denied_hosts: tuple[str, ...] = ()
-    """Hosts that are not fetched from, written likewise; they win."""
+    """Hosts that are not fetched from, written likewise; they win. Addresses belong into `denied_networks`."""
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Networks that may be fetched from although they are not public, such as an internal object store."""
     denied_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Networks that are not fetched from although they are public; they win."""
     proxy: str | None = None
-    """`http://host:port` of a proxy for all fetches. It is told the checked address, never the name; the environment's
-    proxies are ignored."""
+    """`http://host:port` of a proxy for all fetches, http as https; it has to allow CONNECT to ports 80 and 443. It is
+    told the checked address, never the name; the environment's proxies are ignored."""
     first_byte_seconds: Seconds = 10
     """Until a server's answer begins, for each hop."""
     fetch_seconds: Seconds = 20
@@ -177,7 +181,8 @@ class MediaSettings(Frozen):
     max_video_bytes: Count = 64 * MIB
     """Encoded size of one video."""
     max_bytes_in_flight: Count = 512 * MIB
-    """Media being fetched or decoded at once, over all requests; more get 503 with Retry-After."""
+    """Media being fetched or decoded at once, over all requests; more get 503 with Retry-After. At least as much as
+    one image, clip or video may have."""
     cache_bytes: Annotated[int, Field(ge=0)] = 256 * MIB
     """Memory for fetched and for decoded media, each, that may be wanted again. 0: nothing is kept."""
     cache_entries: Count = 4096
@@ -207,12 +212,45 @@ class MediaSettings(Frozen):
     max_decodes_waiting: Count = 256
     """Parts that wait to be decoded, over all requests; more get 503 with Retry-After."""
 
+    @field_validator("allowed_hosts", "denied_hosts")
+    @classmethod
+    def _named(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_host_pattern(host) for host in hosts)
+
+    @field_validator("proxy")
+    @classmethod
+    def _plain(cls, url: str | None) -> str | None:
+        parts = urlsplit(url or "http://none:1")
+        beyond = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+        if parts.scheme == "http" and parts.hostname and parts.port and not beyond:
+            return url
+        raise ValueError("must be http://host:port")
+
+    @model_validator(mode="after")
+    def _roomy(self) -> MediaSettings:
+        largest = max(self.max_bytes, self.max_video_bytes)
+        if self.max_bytes_in_flight < largest:
+            raise ValueError(f"max_bytes_in_flight must be at least {largest}, which one of the media may have")
+        return self
+
+
+def _host_pattern(text: str) -> str:
+    """The pattern as host names are compared: lower case, no final dot."""
+    pattern = text.lower().removesuffix(".")
+    if not _HOST_PATTERN.fullmatch(pattern):
+        raise ValueError(f"{text!r} must be such as images.example.com or *.example.com: no scheme, port or path")
+    if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", pattern.rpartition(".")[2]):
+        raise ValueError(f"{text!r} is an address; addresses belong into allowed_networks or denied_networks")
+    return pattern
+
 
 class LimitSettings(Frozen):
     """How much the gateway takes on at once."""
 
     max_in_flight: Count = 1024
     """Inference requests at once; more get 503 with Retry-After."""
+    max_pieces_at_once: Count = 4
+    """Pieces of one recording, for transcriptions and translations, that the engine is asked about at once."""
     retry_after_seconds: Seconds = 2
     """What Retry-After says when the gateway or its engine is full or down."""
 

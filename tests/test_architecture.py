@@ -107,8 +107,8 @@ def test_hot_path_is_free_of_frameworks_and_http_clients() -> None:
     assert [name for name in slow if name.startswith(HOT_PATH)] == []
 
 
-def test_httpx_is_imported_by_the_fetcher_alone() -> None:
-    assert files_importing("httpx") <= {"media/fetch.py"}
+def test_httpx_only_reads_the_urls_of_media() -> None:
+    assert files_importing("httpx") <= {"media/urls.py"}
 
 
 def test_environment_is_read_in_settings_alone() -> None:

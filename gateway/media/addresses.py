@@ -1,8 +1,8 @@
-"""Decides which IP addresses may be fetched from. Pure."""
+"""Decides which hosts and IP addresses may be fetched from. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 Address = IPv4Address | IPv6Address
@@ -44,9 +44,14 @@ _INSIDE_V6 = tuple(IPv6Network(text) for text in ("2001::/23", "2001:db8::/32", 
 #: What DNS64 makes of a public IPv4 address in a cluster that has IPv6 alone (RFC 6052).
 _NAT64 = IPv6Network("64:ff9b::/96")
 
+#: Bits 64 to 95 of an ISATAP address, a third tunnel, under any prefix (RFC 5214, section 6.1).
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 
-def may_fetch(address: Address, allowed: Sequence[Network]) -> bool:
-    """Whether `address` is public, or within one of the networks that the operator has allowed."""
+
+def may_fetch(address: Address, allowed: Sequence[Network], denied: Sequence[Network] = ()) -> bool:
+    """Whether `address` is public or in an allowed network, and in no denied one."""
+    if any(one in network for network in denied for one in (address, _embedded(address))):
+        return False
     return is_public(address) or any(address in network for network in allowed)
 
 
@@ -55,5 +60,21 @@ def is_public(address: Address) -> bool:
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _INSIDE_V4)
     if address in _NAT64:
-        return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
+        return is_public(_embedded(address))
+    if int(address) >> 32 & 0xFFFFFFFF in _ISATAP:
+        return False
     return address in _PUBLIC_V6 and not any(address in network for network in _INSIDE_V6)
+
+
+def _embedded(address: Address) -> Address:
+    """The IPv4 address in the last 32 bits, where NAT64 or a mapping has put one; else the address itself."""
+    if isinstance(address, IPv6Address) and (address in _NAT64 or address.ipv4_mapped):
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def is_listed(host: str, patterns: Collection[str]) -> bool:
+    """Whether a host's name, in lower case and ASCII, is one of `patterns` or lies below a `*.domain` among them."""
+    labels = host.split(".")
+    above = (".".join(["*", *labels[i:]]) for i in range(1, len(labels)))
+    return host in patterns or any(name in patterns for name in above)

@@ -1,172 +1,223 @@
 """Fetches media over http(s): the gateway's only calls to hosts that clients name.
 
-A name is resolved once, every address of it is checked, and the connection goes to a checked address with the
-name's own Host and TLS name, so that a second DNS answer changes nothing. Redirects are followed by hand and checked
-the same way. Connections are never reused (another host may share the address), and no proxy from the environment,
-cookie or credential is used.
+What is connected to is decided in `dial`, for each hop anew; what is read, and for how long, here and in `exchange`.
+No connection is used twice, and no cookie, credential or word about the caller is sent.
+
+Bodies are kept, and flights shared, for all callers alike. That leaks no content between them: nothing is sent that
+differs from caller to caller, so whoever knows a URL gets from the gateway what the server gives to anyone with that
+URL, and what the server marks as private, as not to be stored, or with a cookie is not kept. The URL is the secret, and
+its whole text, signatures included, is the key. What can be learned is that somebody has lately fetched a URL that one
+knows already, by the time an answer takes; `media.cache_bytes: 0` ends that but for requests at the same moment.
+
+Each URL's answer is kept under that URL, never under one that redirects to it, so that every hop is asked for and
+checked again. What is kept is used without resolving its host: nothing is connected to, and the rules for hosts and
+networks cannot change while the gateway runs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from ipaddress import ip_address
+from dataclasses import dataclass
+from io import BytesIO
 
-import httpx
-
-from gateway.errors import MediaError, MediaTimeoutError, MediaTooLargeError, MediaUnreachableError
-from gateway.media.addresses import Address, may_fetch
-from gateway.settings import MediaSettings
-
-Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
+from gateway.errors import GatewayError, MediaError, MediaTimeoutError, MediaTooLargeError, MediaUnreachableError
+from gateway.media import exchange, freshness, urls
+from gateway.media.cache import Cache
+from gateway.media.dial import Dialer, Resolver
+from gateway.media.flights import Flights
+from gateway.media.freshness import Stored
+from gateway.media.ledger import Ledger
+from gateway.media.urls import Url
+from gateway.metrics import Metrics
+from gateway.settings import MediaSettings, Modality
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-#: Seconds to connect to one address before the next is tried, and how many are tried.
-_CONNECT_SECONDS = 5.0
-_TRIES = 4
 
-#: One text for a name that does not exist and for one that is inside: it must not tell which names exist there.
-_NOT_PUBLIC = "the host does not resolve to public addresses (see media.allowed_networks)"
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What is fetched, and within which limit; alike wishes share a flight."""
+
+    url: Url
+    modality: Modality
+    max_bytes: int
+
+    def check(self, size: int) -> None:
+        if size > self.max_bytes:
+            key = "max_video_bytes" if self.modality is Modality.VIDEO else "max_bytes"
+            raise MediaTooLargeError(f"it is over the limit of {self.max_bytes} bytes (media.{key})")
 
 
-async def resolve(host: str, port: int) -> Sequence[Address]:
-    """All addresses of a name by the system's resolver, which also reads numbers in octal, hex and decimal.
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """A body, and how it was come by: ok, hit or revalidated."""
 
-    Raises OSError where there is none.
-    """
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [ip_address(entry[4][0]) for entry in found]
+    body: bytes
+    outcome: str = "ok"
 
 
 class Fetcher:
-    """Fetches within the limits of `settings`; `resolver` and `tls` are for tests and special trust."""
+    """Fetches within the limits of `settings`, its bytes on the `ledger`.
+
+    `resolver` and `tls` are for tests and special trust.
+    """
 
     def __init__(
-        self, settings: MediaSettings, resolver: Resolver = resolve, tls: ssl.SSLContext | None = None
+        self,
+        settings: MediaSettings,
+        metrics: Metrics,
+        ledger: Ledger,
+        resolver: Resolver | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._settings = settings
-        self._resolve = resolver
+        self._metrics = metrics
+        self._ledger = ledger
+        self._dialer = Dialer(settings, resolver, tls)
         self._slots = asyncio.Semaphore(settings.max_fetches)
-        self._transport = httpx.AsyncHTTPTransport(
-            verify=tls or httpx.create_ssl_context(trust_env=False),
-            trust_env=False,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-        )
+        self._flights: Flights[_Wish, bytes] = Flights()
+        kept_bytes = metrics.media_cache_bytes.labels("fetched")
+        self._cache: Cache[Url, Stored] = Cache(settings.cache_bytes, settings.cache_entries, kept_bytes, Stored.size)
 
-    async def fetch(self, url: str) -> bytes:
+    async def fetch(self, url: str, modality: Modality, max_bytes: int) -> bytes:
         """The body behind `url`.
 
-        Raises MediaUnreachableError where the address is refused or the server does not give it,
-        MediaTooLargeError over `max_bytes`, MediaTimeoutError over `fetch_seconds`, MediaError for a bad URL.
+        Raises MediaError for a malformed URL, MediaUnreachableError where the address is refused or the server does
+        not give it, MediaTooLargeError over `max_bytes`, MediaTimeoutError over `first_byte_seconds` or
+        `fetch_seconds`, OverloadedError over `max_bytes_in_flight`.
         """
-        if not self._settings.fetch:
-            raise MediaUnreachableError("this gateway fetches no URLs (media.fetch is off); send the data itself")
-        seconds = self._settings.fetch_seconds
-        try:
-            async with asyncio.timeout(seconds), self._slots:
-                return await self._follow(_parse(url))
-        except TimeoutError:
-            raise MediaTimeoutError(f"fetching it took longer than {seconds:g} seconds (media.fetch_seconds)") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as fault:
-            raise MediaUnreachableError("the server could not be reached, or broke off") from fault
+        wish = _Wish(self._parse(url, modality), modality, max_bytes)
+        kept = self._cache.get(wish.url)
+        if kept is not None and kept.expires > _now():
+            self._count(modality, "hit")
+            wish.check(len(kept.body))
+            return kept.body
+        if wish in self._flights:
+            self._count(modality, "joined")
+        return await self._flights.join(wish, lambda: self._fly(wish))
 
     async def aclose(self) -> None:
-        """Closes what is open."""
-        await self._transport.aclose()
+        """Cancels what is under way."""
+        await self._flights.aclose()
+        self._dialer.close()
 
-    async def _follow(self, url: httpx.URL) -> bytes:
+    def _parse(self, url: str, modality: Modality) -> Url:
+        try:
+            if not self._settings.fetch:
+                raise MediaUnreachableError("this gateway fetches no URLs (media.fetch is off); send the data itself")
+            return urls.parse(url)
+        except MediaError as fault:
+            self._count(modality, fault.code)
+            raise
+
+    def _count(self, modality: Modality, outcome: str | None) -> None:
+        self._metrics.fetches.labels(modality, outcome).inc()
+
+    # One flight
+
+    async def _fly(self, wish: _Wish) -> bytes:
+        started = time.perf_counter()
+        outcome: str | None = "cancelled"
+        try:
+            fetched = await self._in_time(wish)
+            outcome = fetched.outcome
+            return fetched.body
+        except GatewayError as fault:
+            outcome = fault.code
+            raise
+        finally:
+            self._count(wish.modality, outcome)
+            self._metrics.fetch_seconds.labels(wish.modality).observe(time.perf_counter() - started)
+
+    async def _in_time(self, wish: _Wish) -> _Fetched:
+        seconds = self._settings.fetch_seconds
+        late = f"fetching it took longer than {seconds:g} seconds (media.fetch_seconds)"
+        async with _within(seconds, late), self._slots:
+            return await self._follow(wish)
+
+    async def _follow(self, wish: _Wish) -> _Fetched:
+        url = wish.url
         for _ in range(self._settings.max_redirects + 1):
-            async with self._get(url) as response:
-                location = response.headers.get("location")
-                if response.status_code not in _REDIRECTS or location is None:
-                    return await self._read(response)
-            url = _checked(url.join(location))
+            found = await self._hop(url, wish)
+            if isinstance(found, _Fetched):
+                return found
+            url = found
         raise MediaUnreachableError(f"more than {self._settings.max_redirects} redirects (media.max_redirects)")
 
+    async def _hop(self, url: Url, wish: _Wish) -> _Fetched | Url:
+        """What one URL leads to: a body, or another URL."""
+        kept = self._cache.get(url)
+        if kept is not None and kept.expires > _now():
+            wish.check(len(kept.body))
+            return _Fetched(kept.body, "hit")
+        asked = _now()
+        async with self._ask(url, kept) as answer:
+            location = answer.headers.get("location")
+            if answer.status in _REDIRECTS and location is not None:
+                return url.join(location)
+            if answer.status == 304 and kept is not None:
+                return self._renew(url, wish, kept, answer, asked)
+            body = await self._read(answer, wish)
+        self._keep(url, freshness.storable(body, answer.headers, asked, _now(), time.time()))
+        return _Fetched(body)
+
     @asynccontextmanager
-    async def _get(self, url: httpx.URL) -> AsyncIterator[httpx.Response]:
-        addresses = await self._addresses(url)
-        response = await self._connect(url, addresses)
-        try:
-            yield response
-        finally:
-            await response.aclose()
+    async def _ask(self, url: Url, kept: Stored | None) -> AsyncIterator[exchange.Answer]:
+        """An answer whose head has come."""
+        seconds = self._settings.first_byte_seconds
+        late = f"the server did not begin to answer within {seconds:g} seconds (media.first_byte_seconds)"
+        async with _within(seconds, late) as deadline, self._dialer.connect(url.origin) as (reader, writer):
+            writer.write(exchange.request(url.authority, url.target, kept.conditions() if kept else {}))
+            answer = exchange.Answer(reader)
+            await answer.head()
+            deadline.reschedule(None)
+            yield answer
 
-    async def _addresses(self, url: httpx.URL) -> Sequence[Address]:
-        """The checked addresses of the URL's host, in the resolver's order."""
-        port = url.port or (443 if url.scheme == "https" else 80)
-        try:
-            addresses = await self._resolve(_host(url), port)
-        except (OSError, ValueError):
-            raise MediaUnreachableError(_NOT_PUBLIC) from None
-        allowed = self._settings.allowed_networks
-        if not addresses or not all(may_fetch(address, allowed) for address in addresses):
-            raise MediaUnreachableError(_NOT_PUBLIC)
-        return list(dict.fromkeys(addresses))[:_TRIES]
-
-    async def _connect(self, url: httpx.URL, addresses: Sequence[Address]) -> httpx.Response:
-        *first, last = addresses
-        for address in first:
-            try:
-                return await self._transport.handle_async_request(self._request(url, address))
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                continue
-        return await self._transport.handle_async_request(self._request(url, last))
-
-    def _request(self, url: httpx.URL, address: Address) -> httpx.Request:
-        """A GET to `address` which names the URL's own host, to the server and to TLS."""
-        timeout = httpx.Timeout(self._settings.fetch_seconds, connect=_CONNECT_SECONDS)
-        return httpx.Request(
-            "GET",
-            url.copy_with(host=str(address)),
-            headers={
-                b"host": url.netloc,
-                b"user-agent": b"gemma-gateway",
-                b"accept": b"*/*",
-                b"accept-encoding": b"identity",
-                b"connection": b"close",
-            },
-            extensions={"sni_hostname": _host(url), "timeout": timeout.as_dict()},
-        )
-
-    async def _read(self, response: httpx.Response) -> bytes:
-        if response.status_code != 200:
-            raise MediaUnreachableError(f"the server answered {response.status_code}")
-        if response.headers.get("content-encoding", "identity") != "identity":
+    async def _read(self, answer: exchange.Answer, wish: _Wish) -> bytes:
+        """The body of an answer that is one. Its length is believed only where it is too long."""
+        if answer.status != 200:
+            raise MediaUnreachableError(f"the server answered {answer.status}")
+        if answer.headers.get("content-encoding", "identity").lower() != "identity":
             raise MediaUnreachableError("the server compressed the answer although asked not to")
-        length = response.headers.get("content-length", "")
-        self._check_length(int(length) if length.isdecimal() else 0)
-        body = bytearray()
-        async for chunk in response.aiter_raw():
-            self._check_length(len(body) + len(chunk))
-            body += chunk
-        return bytes(body)
+        length = answer.headers.get("content-length", "")
+        wish.check(int(length) if length.isdecimal() else 0)
+        fetched_bytes = self._metrics.fetched_bytes.labels(wish.modality)
+        body = BytesIO()  # Gives up what was written without a copy, other than a bytearray.
+        with self._ledger.hold() as held:
+            while chunk := await answer.read():
+                wish.check(held.count + len(chunk))
+                held.add(len(chunk))
+                fetched_bytes.inc(len(chunk))
+                body.write(chunk)
+            return body.getvalue()
 
-    def _check_length(self, length: int) -> None:
-        limit = self._settings.max_bytes
-        if length > limit:
-            raise MediaTooLargeError(f"it is over the limit of {limit} bytes (media.max_bytes)")
+    # What is kept
+
+    def _renew(self, url: Url, wish: _Wish, kept: Stored, answer: exchange.Answer, asked: float) -> _Fetched:
+        self._keep(url, freshness.renewed(kept, answer.headers, asked, _now(), time.time()))
+        wish.check(len(kept.body))
+        return _Fetched(kept.body, "revalidated")
+
+    def _keep(self, url: Url, stored: Stored | None) -> None:
+        if stored is None:
+            self._cache.drop(url)
+        else:
+            self._cache.put(url, stored)
 
 
-def _parse(url: str) -> httpx.URL:
+@asynccontextmanager
+async def _within(seconds: float, late: str) -> AsyncIterator[asyncio.Timeout]:
+    """Ends the block after `seconds` by MediaTimeoutError with the text `late`."""
     try:
-        return _checked(httpx.URL(url))
-    except (httpx.InvalidURL, ValueError):
-        raise MediaError("the URL is malformed") from None
+        async with asyncio.timeout(seconds) as deadline:
+            yield deadline
+    except TimeoutError:
+        raise MediaTimeoutError(late) from None
 
 
-def _checked(url: httpx.URL) -> httpx.URL:
-    if url.scheme not in ("http", "https") or not url.host:
-        raise MediaUnreachableError("only http and https URLs are fetched")
-    if url.userinfo:
-        raise MediaUnreachableError("URLs with a user name or password are not fetched")
-    return url
-
-
-def _host(url: httpx.URL) -> str:
-    return url.raw_host.decode("ascii")
+def _now() -> float:
+    return asyncio.get_running_loop().time()
