@@ -1,10 +1,10 @@
-"""Checks images and makes those that the engine would misread into PNG. Pure, slow: for threads.
+"""Checks images, and writes anew what the engine would misread or what is larger than the model sees. Pure, slow.
 
 The reference is what transformers sees: the first frame, turned as EXIF says, `convert("RGB")`. vLLM 0.32
 (multimodal/media/image.py) reads PNG, JPEG, WebP and GIF the same way but for transparency, which it paints on
 white. For a real alpha channel (RGBA, LA) that is kept, since it is what a person sees; transformers would uncover
 whatever colour lies beneath. A transparent palette entry or key colour is shown opaque, as transformers does, so
-such an image is re-encoded.
+such an image is written anew.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 
+import pybase64
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gateway.errors import MediaError, MediaTooLargeError
+from gateway.media import budget, heif
+from gateway.media.prepared import Piece, Prepared
+from gateway.settings import Family, Modality
 
 #: What vLLM reads as transformers does, and its media type. MPO is the JPEG of phones, with more pictures behind.
 _PASSED = {
@@ -30,7 +34,9 @@ _PASSED = {
 
 #: Decoded in process, with a header that binds the pixels. Not: EPS (starts Ghostscript), ICO and ICNS (the
 #: pictures inside may be larger than the header says), stubs.
-_READ = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA")
+_READ = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", *heif.register())
+
+_KNOWN = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF" + (", HEIC" if "HEIF" in _READ else "; HEIC needs the heif extra")
 
 #: What Pillow's decoders raise on broken bytes.
 _FAULTS = (
@@ -49,21 +55,67 @@ _FAULTS = (
 
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
+#: How the models' processors resize (`resample` in transformers' image_processing_gemma4.py and in the
+#: preprocessor_config.json of Gemma 3 and 3n).
+_RESAMPLING = {
+    Family.GEMMA4: Image.Resampling.BICUBIC,
+    Family.GEMMA3: Image.Resampling.BILINEAR,
+    Family.GEMMA3N: Image.Resampling.BILINEAR,
+}
 
-def prepare(data: bytes, max_pixels: int) -> tuple[str, bytes]:
-    """The media type and bytes to send: the very same `data` where the engine reads it well, else a PNG.
+#: How many times the pixels that the model sees an image must have to be shrunk. Measured: a photograph takes 0.45
+#: bytes a pixel as JPEG and 1.6 once it is lossless, so that below 3.6 times it would only grow.
+_SHRUNK_FROM = 4
 
-    Raises MediaError where it is no image or is broken, MediaTooLargeError over `max_pixels` (width times
-    height), which is known before any pixel is decoded.
+#: Pixels of a side, the most that WebP can hold.
+_WEBP_SIDE = 16_383
+
+
+def prepare(
+    data: bytes,
+    max_pixels: int,
+    family: Family,
+    max_soft_tokens: int | None,
+    shrink: bool,
+    pan_and_scan: bool = False,
+) -> Prepared:
+    """The one image to send, without `base64` where the engine gets the very same `data`.
+
+    With `shrink`, an image much larger than the model sees becomes what its processor would make of it. Raises
+    MediaError where it is no image or is broken, MediaTooLargeError over `max_pixels` (width times height), which is
+    known before any pixel is decoded.
     """
     with _decoding(max_pixels):
         image = Image.open(BytesIO(data), formats=_READ)
         _check_size(image.size, max_pixels)
-        media_type = _PASSED.get(image.format or "")
-        if media_type and not _hides_transparency(image):
+        media_type = None if _hides_transparency(image) else _PASSED.get(image.format or "")
+        base64 = None
+        if media_type and not (shrink and worth_shrinking(*image.size, family, max_soft_tokens)):
             _verify(image)
-            return media_type, data
-        return "image/png", _encode(image)
+        else:
+            seen = _seen(image, max_pixels)
+            target = _target(*seen.size, family, max_soft_tokens) if shrink else None
+            written, encoded = _encode(_resized(seen, target, family) if target else seen)
+            if media_type is None or len(encoded) < len(data):
+                media_type, base64 = written, pybase64.b64encode(encoded)
+        tokens = budget.image_tokens(*image.size, family, max_soft_tokens, pan_and_scan=pan_and_scan)
+        return Prepared((Piece(Modality.IMAGE, media_type, base64, tokens),))
+
+
+def worth_shrinking(width: int, height: int, family: Family, max_soft_tokens: int | None) -> bool:
+    """Whether an image of this size, in pixels, that the engine could read as it came is shrunk if that saves bytes."""
+    target = _target(width, height, family, max_soft_tokens)
+    return target is not None and width * height >= _SHRUNK_FROM * target[0] * target[1]
+
+
+def _target(width: int, height: int, family: Family, max_soft_tokens: int | None) -> tuple[int, int] | None:
+    """The size that the processor would choose, where that is smaller, and is left alone when it is met again.
+
+    At some proportions it is not: rounding one side down leaves room that the other then takes.
+    """
+    target = budget.image_size(width, height, family, max_soft_tokens)
+    settled = budget.image_size(*target, family, max_soft_tokens) == target
+    return target if settled and target[0] * target[1] < width * height else None
 
 
 @contextmanager
@@ -77,7 +129,7 @@ def _decoding(max_pixels: int) -> Iterator[None]:
     except MemoryError:
         raise MediaTooLargeError("the image is too large to decode") from None
     except UnidentifiedImageError:
-        raise MediaError("the data is no image of a known format (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF)") from None
+        raise MediaError(f"the data is no image of a known format ({_KNOWN})") from None
     except _FAULTS as fault:
         raise MediaError("the image is truncated or corrupt") from fault
 
@@ -106,10 +158,33 @@ def _verify(image: Image.Image) -> None:
     image.load()
 
 
-def _encode(image: Image.Image) -> bytes:
-    upright = ImageOps.exif_transpose(image)
-    upright.info.clear()
-    seen = upright.convert("RGBA" if "A" in upright.mode else "RGB")
+def _seen(image: Image.Image, max_pixels: int) -> Image.Image:
+    """As RGB, or RGBA where it has an alpha channel, upright."""
+    image.load()
+    _check_size(image.size, max_pixels)
+    with suppress(*_FAULTS):
+        ImageOps.exif_transpose(image, in_place=True)
+    image.info.clear()
+    return image.convert("RGBA" if "A" in image.mode else "RGB")
+
+
+def _resized(seen: Image.Image, size: tuple[int, int], family: Family) -> Image.Image:
+    """On white, as vLLM paints it, then as the model's processor resizes."""
+    picture = seen
+    if seen.mode == "RGBA":
+        picture = Image.new("RGB", seen.size, "white")
+        picture.paste(seen, mask=seen.getchannel("A"))
+    return picture.resize(size, _RESAMPLING[family])
+
+
+def _encode(picture: Image.Image) -> tuple[str, bytes]:
+    """Media type and bytes, without loss.
+
+    Lossless WebP at its least effort took 60 % of the time and 77 % of the bytes of PNG at level 1, for a photograph.
+    """
     target = BytesIO()
-    seen.save(target, "PNG", compress_level=1)
-    return target.getvalue()
+    if max(picture.size) > _WEBP_SIDE:
+        picture.save(target, "PNG", compress_level=1)
+        return "image/png", target.getvalue()
+    picture.save(target, "WEBP", lossless=True, quality=0, method=0, exact=True)
+    return "image/webp", target.getvalue()
