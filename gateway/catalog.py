@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.errors import InvalidRequestError, ModelNotFoundError
-from gateway.settings import Family, Modality, ModelSettings
+from gateway.settings import ModelSettings
 
 CATCH_ALL = "*"
 
@@ -18,9 +18,7 @@ class Route:
     alias: str
     engine: str
     served_name: str
-    family: Family
-    modalities: frozenset[Modality]
-    max_model_len: int | None
+    model: ModelSettings
 
 
 class Catalog:
@@ -50,4 +48,4 @@ class Catalog:
 
 def _route(alias: str, model: ModelSettings) -> Route:
     served = model.served_name or alias
-    return Route(alias, model.engine, served, model.family, model.modalities, model.max_model_len)
+    return Route(alias, model.engine, served, model)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.access.admission import Admission
-from gateway.access.keys import Access
+from gateway.access.keys import ANONYMOUS, Access
 from gateway.api.client import Receive, Scope, Send, header, read_body, respond
 from gateway.api.dialects import Dialect, error_body, error_event
 from gateway.api.observation import Observation
@@ -63,6 +63,10 @@ class Edge:
         caller = self.access.authenticate(header(scope, b"authorization"), header(scope, b"x-api-key"))
         seen.caller = caller.id
         return await read_body(scope, receive, self.settings.server.max_body_bytes)
+
+    def tenant(self, seen: Observation) -> str | None:
+        """For whom alone engines keep what they make of the request; None where all share it."""
+        return seen.caller if self.settings.auth.isolate_caches and seen.caller != ANONYMOUS.id else None
 
     def route(self, model: str | None, seen: Observation) -> Route:
         """Where a request for `model` goes. Raises InvalidRequestError or ModelNotFoundError."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from blake3 import blake3
+
 from gateway.api import exchange
 from gateway.api.client import Receive, Scope, Send, WhileConnected
 from gateway.api.dialects import INFERENCE_PATHS, USAGE_ON_REQUEST
@@ -22,6 +24,9 @@ from gateway.upstream.pool import Engine
 #: Fields that mean something to vLLM which no client may say: the id must be unique over all clients, and the others
 #: tell an engine where to fetch caches from.
 WITHHELD = ("request_id", "kv_transfer_params", "ec_transfer_params")
+
+#: Routes for which vLLM has a prefix cache, and takes its salt.
+SALTED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +45,13 @@ class Inference:
         route = self.edge.route(request.get("model", str), seen)
         with self.edge.admission.slot():
             async with WhileConnected(receive):
-                inlined = await self._inline(request, route)
+                inlined = await self._inline(request, route, self.edge.tenant(seen))
                 await self._forward(inlined, route, scope, send, seen)
 
-    async def _inline(self, request: InferenceRequest, route: Route) -> Inlined:
+    async def _inline(self, request: InferenceRequest, route: Route, tenant: str | None) -> Inlined:
         started = time.monotonic()
         try:
-            inlined = await self.media.inline(request, route.family, route.modalities)
+            inlined = await self.media.inline(request, route.model, tenant)
         except (MediaError, MediaTimeoutError) as error:
             self.edge.metrics.media_errors.labels(error.code).inc()
             raise
@@ -56,11 +61,12 @@ class Inference:
 
     async def _forward(self, inlined: Inlined, route: Route, scope: Scope, send: Send, seen: Observation) -> None:
         hide_usage = _lacks_usage(inlined.request)
-        outgoing = _for_engine(inlined.request, route, hide_usage)
+        outgoing = _for_engine(inlined.request, route, hide_usage, self.edge.tenant(seen))
         relay = Relay(
             INFERENCE_PATHS[seen.path],
             (*inlined.headers, (b"x-request-id", seen.request_id.encode())),
             hide_usage,
+            inlined.tokens,
             self.edge.settings.limits.retry_after_seconds,
         )
         engine = self.engines[route.engine]
@@ -69,9 +75,19 @@ class Inference:
             exchange.counted(self.edge.metrics, engine.name),
             await engine.send(b"POST", seen.path, outgoing.encode(), to_send) as reply,
         ):
+            if reply.status == 400:
+                await self._explain(inlined)
             await relay.run(reply, send, seen)
         if seen.error is not None:
             self.edge.metrics.stream_errors.labels(seen.model).inc()
+
+    async def _explain(self, inlined: Inlined) -> None:
+        """Raises MediaError where an image that the engine got unseen is why it refused the request."""
+        try:
+            await self.media.explain(inlined)
+        except MediaError as error:
+            self.edge.metrics.media_errors.labels(error.code).inc()
+            raise
 
 
 def _lacks_usage(request: InferenceRequest) -> bool:
@@ -82,7 +98,7 @@ def _lacks_usage(request: InferenceRequest) -> bool:
     return not options.get("include_usage")
 
 
-def _for_engine(request: InferenceRequest, route: Route, add_usage: bool) -> InferenceRequest:
+def _for_engine(request: InferenceRequest, route: Route, add_usage: bool, tenant: str | None) -> InferenceRequest:
     """The request in the engine's words; the very same where nothing has to change."""
     changes: dict[str, object] = {}
     if request.get("model", str) != route.served_name:
@@ -90,6 +106,13 @@ def _for_engine(request: InferenceRequest, route: Route, add_usage: bool) -> Inf
     if add_usage:
         options = request.get("stream_options", dict[str, Any]) or {}
         changes["stream_options"] = {**options, "include_usage": True}
+    if tenant is not None and request.path in SALTED:
+        changes["cache_salt"] = _salt(tenant, request.get("cache_salt", str))
     if not changes and not any(name in request.fields for name in WITHHELD):
         return request
     return request.with_fields(changes, without=WITHHELD)
+
+
+def _salt(tenant: str, own: str | None) -> str:
+    """What keeps a tenant's prefixes apart from those of others in the engine's cache, and by `own` from each other."""
+    return blake3(f"{tenant} {own}".encode()).hexdigest(16)

@@ -41,12 +41,12 @@ def router(access: Access, catalog: Catalog, created: int) -> APIRouter:
         access.authenticate(_bytes(authorization), _bytes(x_api_key))
 
     def card(route: Route) -> ModelCard:
-        modalities = [m for m in Modality if m in route.modalities]
+        modalities = [m for m in Modality if m in route.model.modalities]
         return ModelCard(
             id=route.alias,
             created=created,
-            max_model_len=route.max_model_len,
-            family=route.family,
+            max_model_len=route.model.max_model_len,
+            family=route.model.family,
             modalities=modalities,
         )
 

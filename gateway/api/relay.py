@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.api.client import Send, respond
@@ -11,22 +12,28 @@ from gateway.api.dialects import Dialect, error_event
 from gateway.api.exchange import raise_fault
 from gateway.api.observation import Observation
 from gateway.errors import EngineFailedError, EngineUnavailableError, GatewayError
+from gateway.settings import Modality
 from gateway.upstream import sse
 from gateway.upstream.pool import Reply
 
 logger = logging.getLogger(__name__)
+
+#: Where the usage tells what the prompt's tokens were.
+DETAILS = {Dialect.OPENAI: b"prompt_tokens_details", Dialect.RESPONSES: b"input_tokens_details"}
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
     """How one reply is to be passed on.
 
-    `hide_usage`: the gateway asked for the usage event, the client did not, so it must not see it.
+    `hide_usage`: the gateway asked for the usage event, the client did not, so it must not see it. `media_tokens` is
+    added to the usage.
     """
 
     dialect: Dialect
     headers: tuple[tuple[bytes, bytes], ...]
     hide_usage: bool
+    media_tokens: Mapping[Modality, int]
     retry_after: float
 
     async def run(self, reply: Reply, send: Send, seen: Observation) -> None:
@@ -43,6 +50,7 @@ class Relay:
         raise_fault(reply, body, seen, self.retry_after)
         if reply.status == 200:
             seen.usage = sse.usage_of(body)
+            body = self._with_media_tokens(body)
         seen.status = reply.status
         await respond(send, reply.status, body, [(b"content-type", content_type), *self.headers])
 
@@ -99,7 +107,12 @@ class Relay:
     def _usage(self, events: bytes, seen: Observation) -> bytes:
         document = sse.last_event_with_usage(events)
         seen.usage = (document and sse.usage_of(document)) or seen.usage
-        return sse.without_usage_only(events) if self.hide_usage else events
+        return sse.without_usage_only(events) if self.hide_usage else self._with_media_tokens(events)
+
+    def _with_media_tokens(self, text: bytes) -> bytes:
+        """OpenAI's `image_tokens` and the like beside vLLM's own figures; Anthropic's usage has no such thing."""
+        details = DETAILS.get(self.dialect)
+        return sse.with_media_tokens(text, details, self.media_tokens) if details and self.media_tokens else text
 
     async def _end_with(self, fault: GatewayError, send: Send, seen: Observation) -> None:
         """The reply has begun: the fault is an event, and the stream ends without what would look like success."""

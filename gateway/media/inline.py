@@ -44,6 +44,7 @@ _TRUNCATED = b"x-gemma-audio-truncated"
 
 #: Pieces of a recording that is not one request's media but many requests.
 _ENDLESS = sys.maxsize
+_WHOLE = wishes.Options(LongAudio.SPLIT, video_audio=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Media:
 
         Raises MediaError and its kin, without a param.
         """
-        wanted = self._wanted(model, None, {"long_audio": LongAudio.SPLIT, "video_audio": False}, max_clips=_ENDLESS)
+        wanted = self._wanted(model, None, None, _WHOLE, _ENDLESS)
         loaded = await self._preparation.loaded(Modality.AUDIO, data, embedded=False)
         return (await self._preparation.prepare(loaded, wanted)).prepared
 
@@ -115,11 +116,11 @@ class Media:
         options = wishes.options(request, model)
         images = [part.wish() for part in found if part.modality is Modality.IMAGE]
         chosen = wishes.choose(images, _requested(request, content), model.family, model.image_budget)
-        wanted = self._wanted(model, chosen.tokens, options)
+        wanted = self._wanted(model, tenant, chosen.tokens, options, self._settings.max_clips)
         loaded = await self._load(request, found, hold)
         ready = await self._prepare(found, loaded, wanted)
         self._check_clips(ready)
-        filling = Filling(request, tenant)
+        filling = Filling(request)
         changed |= content.replace(found, [filling.payloads(part, one) for part, one in zip(found, ready, strict=True)])
         changes: dict[str, Any] = {content.field: content.tree} if changed else {}
         changes |= _for_processor(chosen, found, ready)
@@ -149,19 +150,20 @@ class Media:
         _check_count("audio clips, the pieces of long ones counted,", count, limit, "max_clips")
 
     def _wanted(
-        self, model: ModelSettings, tokens: int | None, options: Mapping[str, Any], max_clips: int | None = None
+        self, model: ModelSettings, tenant: str | None, tokens: int | None, options: wishes.Options, max_clips: int
     ) -> Wanted:
         settings = self._settings
         return Wanted(
+            tenant=tenant,
             family=model.family,
             max_soft_tokens=tokens,
             pan_and_scan=model.pan_and_scan,
             shrink=settings.shrink_images,
-            long_audio=options["long_audio"],
-            video_audio=options["video_audio"] and Modality.AUDIO in model.modalities,
+            long_audio=options.long_audio,
+            video_audio=options.video_audio and Modality.AUDIO in model.modalities,
             max_pixels=settings.max_image_pixels,
             max_audio_seconds=settings.max_audio_seconds,
-            max_clips=max_clips or settings.max_clips,
+            max_clips=max_clips,
             max_video_seconds=settings.max_video_seconds,
             max_video_frames=settings.max_video_frames,
         )

@@ -6,12 +6,13 @@ entrypoints/anthropic/serving.py); what it would answer with a misleading error 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from gateway.errors import InvalidRequestError, MediaError
+from gateway.media import sources
 from gateway.media.wishes import DETAILS, ImageWish, number
 from gateway.settings import Modality
 
@@ -79,24 +80,29 @@ class Slot:
         part: dict[str, Any] = self.siblings[self.index]
         return part
 
-    def put(self, part: dict[str, Any]) -> bool:
-        """Puts `part` here; whether that changed anything."""
-        changed = part != self.content
-        self.siblings[self.index] = part
+    def put(self, parts: Sequence[dict[str, Any]]) -> bool:
+        """Puts `parts` here, in place of the one; whether that changed anything. Later siblings move."""
+        changed = list(parts) != [self.content]
+        self.siblings[self.index : self.index + 1] = parts
         return changed
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """Media ready for the engine; `url` is a data URL that already says the same."""
+    """Media ready for the engine; `text` is its base64, `url` a data URL that already says the same.
 
+    `uuid` is the engine's key for what it makes of this media.
+    """
+
+    modality: Modality
     media_type: str
-    base64: str
+    text: str
+    uuid: str
     url: str | None = None
 
     def data_url(self) -> str:
         """As a data URL."""
-        return self.url if self.url is not None else f"data:{self.media_type};base64,{self.base64}"
+        return self.url if self.url is not None else f"data:{self.media_type};base64,{self.text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,13 @@ class Part:
     embedded: bool = False
     detail: str | None = None
     max_soft_tokens: int | None = None
+
+    def source(self) -> sources.Source:
+        """What the part points at.
+
+        Raises MediaError for a URL that is none.
+        """
+        return sources.Embedded(self.text) if self.embedded else sources.parse(self.text)
 
     def wish(self) -> ImageWish:
         """What the part asks of the image budget."""
@@ -160,23 +173,30 @@ def read(slot: Slot, dialect: Dialect) -> Part | None:
     return _anthropic(slot) if dialect is Dialect.MESSAGES else _openai(slot, kind)
 
 
-def render(part: Part, payload: Payload, dialect: Dialect) -> dict[str, Any]:
-    """The part with `payload` inside, equal to what came where that is already right."""
+def render(part: Part, payloads: Sequence[Payload], dialect: Dialect) -> list[dict[str, Any]]:
+    """The parts to send in place of one, equal to what came where that is already right, but for the engine's key."""
+    return [_render(part, payload, dialect) for payload in payloads]
+
+
+def _render(part: Part, payload: Payload, dialect: Dialect) -> dict[str, Any]:
     old = part.slot.content
     rest = {key: value for key, value in old.items() if key not in ("uuid", "max_soft_tokens")}
     if dialect is Dialect.MESSAGES:
-        source = {"type": "base64", "media_type": payload.media_type, "data": payload.base64}
-        return rest | {"source": old["source"] if payload.base64 is part.text else source}
-    if part.kind == "input_audio":
-        return rest | {"type": part.kind, "input_audio": {"data": payload.base64, "format": "wav"}}
+        source = {"type": "base64", "media_type": payload.media_type, "data": payload.text}
+        return rest | {"source": old["source"] if payload.text is part.text else source}
     if dialect is Dialect.RESPONSES:
         return rest | {"image_url": payload.data_url()}
+    rest["uuid"] = payload.uuid
+    if payload.modality is not part.modality:
+        return {"type": "audio_url", "audio_url": {"url": payload.data_url()}, "uuid": payload.uuid}
+    if part.kind == "input_audio":
+        return rest | {"type": part.kind, "input_audio": {"data": payload.text, "format": "wav"}}
     return _render_url(part, rest, payload.data_url())
 
 
 def _render_url(part: Part, rest: dict[str, Any], url: str) -> dict[str, Any]:
-    """As `image_url` or `audio_url` of Chat Completions, the only shape of which vLLM takes every variant."""
-    field = "audio_url" if part.modality is Modality.AUDIO else "image_url"
+    """As `image_url`, `audio_url` or `video_url` of Chat Completions, the shape of which vLLM takes every variant."""
+    field = f"{part.modality}_url"
     held = rest.pop(field)
     if part.kind == "input_image":
         rest.pop("detail", None)

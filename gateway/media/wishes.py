@@ -1,4 +1,4 @@
-"""Reads what the images of a request ask for, and settles on the one budget that they get.
+"""Reads what a request asks for its media, and settles on the one budget that its images get.
 
 For each image the first of these counts:
 
@@ -21,7 +21,7 @@ from typing import Any
 from gateway.errors import InvalidRequestError
 from gateway.media.budget import DEFAULT_IMAGE_BUDGET, IMAGE_BUDGETS
 from gateway.protocol import InferenceRequest
-from gateway.settings import Family
+from gateway.settings import Family, LongAudio, ModelSettings
 
 #: Budget by `detail`; None leaves it to the model.
 DETAILS: Mapping[str, int | None] = {"auto": None, "low": 70, "high": 1120, "original": 1120}
@@ -29,7 +29,7 @@ DETAILS: Mapping[str, int | None] = {"auto": None, "low": 70, "high": 1120, "ori
 HEADER = b"x-gemma-image-budget"
 
 #: Top-level fields that are read here and never sent as they came.
-FIELDS = frozenset({"max_soft_tokens", "mm_processor_kwargs", "media_io_kwargs"})
+FIELDS = frozenset({"max_soft_tokens", "mm_processor_kwargs", "media_io_kwargs", "long_audio", "video_audio"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,14 @@ class Budget:
         return ((HEADER, f'{self.tokens}; requested="{wishes}"'.encode()),)
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What becomes of clips that are longer than the model hears, and of the sound of videos."""
+
+    long_audio: LongAudio
+    video_audio: bool
+
+
 def number(value: object, param: str) -> int:
     """`value` as one of the five budgets.
 
@@ -80,15 +88,30 @@ def of_request(request: InferenceRequest) -> int | None:
     return next(iter(values.values()), None)
 
 
-def choose(wishes: Sequence[ImageWish], requested: int | None, family: Family) -> Budget:
-    """The budget of a request with these images.
+def options(request: InferenceRequest, model: ModelSettings) -> Options:
+    """What the request's own fields choose, else the model's settings.
+
+    Raises InvalidRequestError naming the field.
+    """
+    policy = request.get("long_audio", str)
+    if policy is not None and policy not in list(LongAudio):
+        raise InvalidRequestError(f"long_audio must be one of {', '.join(LongAudio)}.", param="long_audio")
+    sound = request.get("video_audio", bool)
+    return Options(
+        long_audio=model.long_audio if policy is None else LongAudio(policy),
+        video_audio=model.video_audio if sound is None else sound,
+    )
+
+
+def choose(wishes: Sequence[ImageWish], requested: int | None, family: Family, default: int | None = None) -> Budget:
+    """The budget of a request with these images; `default` is the model's, where that is not the engine's 280.
 
     Raises InvalidRequestError for an explicit budget where the model has none.
     """
     if family is not Family.GEMMA4:
         _refuse_explicit(wishes, requested)
         return Budget()
-    tokens = [_tokens(wish, requested) for wish in wishes]
+    tokens = [_tokens(wish, requested) or default for wish in wishes]
     if len(set(tokens)) < 2:
         return Budget(tokens[0] if tokens else None)
     asked = sorted({DEFAULT_IMAGE_BUDGET if count is None else count for count in tokens})

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import msgspec
 
 from gateway.errors import EngineFailedError
+from gateway.settings import Modality
 
 #: A single event longer than this, in bytes, is not one of vLLM's.
 MAX_EVENT = 16 * 1024 * 1024
@@ -78,6 +82,21 @@ def without_usage_only(events: bytes) -> bytes:
     """Whole events less those that carry usage and no choices, which only a client that asked for them expects."""
     kept = [e for e in events.split(END) if not (USAGE_MARK in e and EMPTY_CHOICES_MARK in e)]
     return END.join(kept)
+
+
+def with_media_tokens(text: bytes, details: bytes, tokens: Mapping[Modality, int]) -> bytes:
+    """A reply, or whole events, whose usage tells the tokens of media by `details`, as `image_tokens` and so on."""
+    counts = b",".join(b'"%b_tokens":%d' % (kind.encode(), count) for kind, count in tokens.items())
+    key = b'"' + details + b'":'
+    told, found = re.subn(key + rb'(?:null|\{(?=("?)))', lambda at: _opened(key, counts, at), text)
+    return told if found else text.replace(USAGE_MARK, USAGE_MARK + key + b"{" + counts + b"},")
+
+
+def _opened(key: bytes, counts: bytes, at: re.Match[bytes]) -> bytes:
+    """The key with an object that begins with `counts`; one that was there goes on behind them."""
+    if at.group(1) is None:
+        return key + b"{" + counts + b"}"
+    return key + b"{" + counts + (b"," if at.group(1) else b"")
 
 
 def data_of(event: bytes) -> bytes:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import EngineFailedError
+from gateway.settings import Modality
 from gateway.upstream import sse
 
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2}}\n\n'
@@ -107,3 +110,22 @@ def test_media_tokens_are_read_by_modality() -> None:
 @pytest.mark.parametrize("document", [b"", b"[]", b"{", b'{"usage":5}', b'{"usage":null}', b"\xff"])
 def test_document_without_readable_usage_has_none(document: bytes) -> None:
     assert sse.usage_of(document) is None
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        (',"prompt_tokens_details":null', {"image_tokens": 64, "audio_tokens": 25}),
+        (',"prompt_tokens_details":{}', {"image_tokens": 64, "audio_tokens": 25}),
+        (',"prompt_tokens_details":{"cached_tokens":3}', {"image_tokens": 64, "audio_tokens": 25, "cached_tokens": 3}),
+        ("", {"image_tokens": 64, "audio_tokens": 25}),
+    ],
+)
+def test_media_tokens_join_the_usage_whatever_the_engine_tells(details: str, expected: dict[str, int]) -> None:
+    said = json.dumps('"usage":{"prompt_tokens_details":null}')
+    reply = f'{{"content":{said},"usage":{{"prompt_tokens":100{details}}}}}'.encode()
+
+    told = json.loads(sse.with_media_tokens(reply, b"prompt_tokens_details", {Modality.IMAGE: 64, Modality.AUDIO: 25}))
+
+    assert told["usage"] == {"prompt_tokens": 100, "prompt_tokens_details": expected}
+    assert told["content"] == '"usage":{"prompt_tokens_details":null}'
