@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from gateway.errors import MediaError
 from gateway.settings import Family
@@ -111,3 +112,18 @@ def audio_tokens(samples: int, family: Family) -> int:
         return _GEMMA3N_AUDIO
     frames = max(0, (samples - _FIRST_FRAME) // _HOP + 1)
     return min(-(-frames // _FRAMES_PER_TOKEN), _MOST_GEMMA4_AUDIO) + _GEMMA4_MARKERS
+
+
+#: Soft tokens that a frame of a video may cost (_VIDEO_MAX_SOFT_TOKENS of vLLM's gemma4_mm.py).
+VIDEO_FRAME_BUDGET = 70
+
+
+def video_tokens(width: int, height: int, times: Sequence[float]) -> int:
+    """What a video costs whose frames are shown at `times` in seconds, as vLLM's `multimodal_tokens` counts it.
+
+    Before each frame stands its time, `mm:ss` and a space, from the second frame on behind another space; every
+    character of it is a token (`get_video_repl` of vLLM's gemma4_mm.py). Raises MediaError as `image_tokens` does.
+    """
+    frame = image_tokens(width, height, Family.GEMMA4, VIDEO_FRAME_BUDGET)
+    texts = sum(len(f"{int(time // 60):02d}:{int(time % 60):02d} ") for time in times)
+    return len(times) * frame + texts + len(times) - 1
