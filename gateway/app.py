@@ -25,11 +25,13 @@ from gateway.api.dialects import INFERENCE_PATHS
 from gateway.api.edge import Edge
 from gateway.api.inference import Inference
 from gateway.api.middleware import RequestLog
+from gateway.api.speech import PATHS
+from gateway.api.transcriptions import Transcriptions
 from gateway.catalog import Catalog
 from gateway.errors import ConfigurationError
 from gateway.media.inline import Media
 from gateway.metrics import Metrics
-from gateway.settings import Settings
+from gateway.settings import Modality, Settings
 from gateway.upstream import probe
 from gateway.upstream.pool import Engine
 
@@ -53,22 +55,25 @@ class Gateway:
         self.draining = False
         self.metrics = Metrics()
         self.engines = {name: Engine(name, engine) for name, engine in settings.engines.items()}
-        self._media = Media(settings.media)
+        self._media = Media(settings.media, self.metrics)
         self._watchers: list[asyncio.Task[None]] = []
         access = Access.from_settings(settings.auth, settings.server.host)
         catalog = Catalog(settings.models)
         self.admission = Admission(settings.limits, self.metrics.in_flight)
         edge = Edge(settings, access, catalog, self.admission, self.metrics)
-        self._inference = Inference(edge, self._media, self.engines)
+        inference = Inference(edge, self._media, self.engines)
+        speech = Transcriptions(edge, self._media, self.engines)
+        self._routes = dict.fromkeys(INFERENCE_PATHS, inference) | dict.fromkeys(PATHS, speech)
         self._rest = RequestLog(_rest(access, catalog))
         self.admin = admin.application(self.metrics, self.engines, lambda: self.draining)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The public application: inference apart, FastAPI answers."""
-        application = self._inference if scope["path"] in INFERENCE_PATHS else self._rest
-        await application(scope, receive, send)
+        await self._routes.get(scope["path"], self._rest)(scope, receive, send)
 
     async def __aenter__(self) -> Self:
+        if any(model.modalities > {Modality.TEXT} for model in self.settings.models.values()):
+            asyncio.get_running_loop().run_in_executor(None, self._media.warm)
         self._watchers = [asyncio.create_task(probe.watch(e, self._on_change)) for e in self.engines.values()]
         return self
 

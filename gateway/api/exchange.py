@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
-from gateway.api.client import Scope, header
+from blake3 import blake3
+
+from gateway.api.client import Scope, Send, header
+from gateway.api.dialects import Dialect, error_event
 from gateway.api.observation import Observation
 from gateway.errors import EngineFailedError, EngineUnavailableError, GatewayError, NotFoundError, OverloadedError
 from gateway.metrics import Metrics
@@ -19,12 +23,24 @@ SHUTTING_DOWN = b"cannot schedule new futures"
 #: What our engine process says while it is warming up or draining.
 NOT_READY = b'"engine_unavailable"'
 
+#: The headers of a reply that is a stream of events, which nothing on its way may hold back.
+EVENT_STREAM = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
 
 def headers(scope: Scope, identifier: str) -> list[tuple[bytes, bytes]]:
     """Of a JSON request to an engine. `identifier` is unique over all requests, since vLLM keys its work by it."""
     to_send = [(b"content-type", b"application/json"), (b"x-request-id", identifier.encode())]
     trace = header(scope, b"traceparent")
     return to_send if trace is None else [*to_send, (b"traceparent", trace)]
+
+
+def cache_salt(tenant: str, own: str | None = None) -> str:
+    """What keeps a tenant's prefixes apart from those of others in the engine's cache, and by `own` from each other."""
+    return blake3(f"{tenant} {own}".encode()).hexdigest(16)
 
 
 @contextmanager
@@ -35,6 +51,25 @@ def counted(metrics: Metrics, engine: str) -> Iterator[None]:
     except GatewayError as error:
         if error.status >= 500:
             metrics.engine_errors.labels(engine, error.code).inc()
+        raise
+
+
+@asynccontextmanager
+async def ending_in_event(dialect: Dialect, send: Send, seen: Observation, retry_after: float) -> AsyncIterator[None]:
+    """Tells of a fault inside by an event, without what would look like success, once the reply has begun."""
+    try:
+        yield
+    except GatewayError as fault:
+        if seen.status == 0:
+            raise
+        logger.warning("stream failed: %s", fault.message)
+        seen.error = fault.code
+        await send({"type": "http.response.body", "body": error_event(dialect, fault)})
+    except asyncio.CancelledError:
+        if seen.status != 0:
+            # Either the drain time is over, or the client has left and this reaches nobody.
+            stopping = EngineUnavailableError("The server is shutting down.", retry_after=retry_after)
+            await send({"type": "http.response.body", "body": error_event(dialect, stopping)})
         raise
 
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from blake3 import blake3
-
 from gateway.api import exchange
 from gateway.api.client import Receive, Scope, Send, WhileConnected
 from gateway.api.dialects import INFERENCE_PATHS, USAGE_ON_REQUEST
@@ -107,12 +105,7 @@ def _for_engine(request: InferenceRequest, route: Route, add_usage: bool, tenant
         options = request.get("stream_options", dict[str, Any]) or {}
         changes["stream_options"] = {**options, "include_usage": True}
     if tenant is not None and request.path in SALTED:
-        changes["cache_salt"] = _salt(tenant, request.get("cache_salt", str))
+        changes["cache_salt"] = exchange.cache_salt(tenant, request.get("cache_salt", str))
     if not changes and not any(name in request.fields for name in WITHHELD):
         return request
     return request.with_fields(changes, without=WITHHELD)
-
-
-def _salt(tenant: str, own: str | None) -> str:
-    """What keeps a tenant's prefixes apart from those of others in the engine's cache, and by `own` from each other."""
-    return blake3(f"{tenant} {own}".encode()).hexdigest(16)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.api import exchange
 from gateway.api.client import Send, respond
-from gateway.api.dialects import Dialect, error_event
-from gateway.api.exchange import raise_fault
+from gateway.api.dialects import Dialect
 from gateway.api.observation import Observation
-from gateway.errors import EngineFailedError, EngineUnavailableError, GatewayError
+from gateway.errors import EngineFailedError
 from gateway.settings import Modality
 from gateway.upstream import sse
 from gateway.upstream.pool import Reply
@@ -47,7 +46,7 @@ class Relay:
             return
         body = await reply.read_all()
         seen.saw_bytes()
-        raise_fault(reply, body, seen, self.retry_after)
+        exchange.raise_fault(reply, body, seen, self.retry_after)
         if reply.status == 200:
             seen.usage = sse.usage_of(body)
             body = self._with_media_tokens(body)
@@ -56,22 +55,10 @@ class Relay:
 
     async def _stream(self, reply: Reply, send: Send, seen: Observation) -> None:
         seen.status = 200
-        headers = [
-            (b"content-type", b"text/event-stream; charset=utf-8"),
-            (b"cache-control", b"no-cache"),
-            (b"x-accel-buffering", b"no"),
-            *self.headers,
-        ]
+        headers = [*exchange.EVENT_STREAM, *self.headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        try:
+        async with exchange.ending_in_event(self.dialect, send, seen, self.retry_after):
             await self._events(reply, send, seen)
-        except GatewayError as fault:
-            await self._end_with(fault, send, seen)
-        except asyncio.CancelledError:
-            # Either the drain time is over, or the client has left and this reaches nobody.
-            stopping = EngineUnavailableError("The server is shutting down.", retry_after=self.retry_after)
-            await send({"type": "http.response.body", "body": error_event(self.dialect, stopping)})
-            raise
 
     async def _events(self, reply: Reply, send: Send, seen: Observation) -> None:
         aligner = sse.EventAligner()
@@ -113,9 +100,3 @@ class Relay:
         """OpenAI's `image_tokens` and the like beside vLLM's own figures; Anthropic's usage has no such thing."""
         details = DETAILS.get(self.dialect)
         return sse.with_media_tokens(text, details, self.media_tokens) if details and self.media_tokens else text
-
-    async def _end_with(self, fault: GatewayError, send: Send, seen: Observation) -> None:
-        """The reply has begun: the fault is an event, and the stream ends without what would look like success."""
-        logger.warning("stream failed: %s", fault.message)
-        seen.error = fault.code
-        await send({"type": "http.response.body", "body": error_event(self.dialect, fault)})

@@ -1,0 +1,141 @@
+"""Transcriptions and translations: a form with a recording comes in, its text goes out, by way of Chat Completions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.api import exchange, form, speech, transcript
+from gateway.api.client import Receive, Scope, Send, WhileConnected, header, respond
+from gateway.api.dialects import Dialect
+from gateway.api.edge import Edge
+from gateway.api.form import Form
+from gateway.api.hearing import Chunk, Hearing
+from gateway.api.observation import Observation
+from gateway.api.speech import Format, Wish
+from gateway.api.transcript import Transcript
+from gateway.catalog import Route
+from gateway.errors import GatewayError, InvalidRequestError, MediaTooLargeError
+from gateway.media.inline import Media
+from gateway.media.prepared import Piece
+from gateway.settings import Modality
+from gateway.upstream.pool import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Transcriptions:
+    """The ASGI application of speech.PATHS."""
+
+    edge: Edge
+    media: Media
+    engines: Mapping[str, Engine]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.edge.run(self._answer, Dialect.OPENAI, scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, seen: Observation) -> None:
+        sent = await self._form(scope, receive, seen)
+        wish = speech.read(seen.path, sent)
+        route = self.edge.route(wish.model, seen)
+        self._check(sent, route)
+        with self.edge.admission.slot():
+            async with WhileConnected(receive):
+                pieces = await self._clips(sent.file, route)
+                await self._tell(pieces, route, wish, scope, send, seen)
+
+    async def _form(self, scope: Scope, receive: Receive, seen: Observation) -> Form:
+        body = await self.edge.body(scope, receive, seen)
+        return await asyncio.to_thread(form.read, header(scope, b"content-type"), body)
+
+    def _check(self, sent: Form, route: Route) -> None:
+        """What can be refused before anything is decoded."""
+        if Modality.AUDIO not in route.model.modalities:
+            known = ", ".join(sorted(route.model.modalities))
+            raise InvalidRequestError(f"This model takes no audio; it takes {known}.", param="model")
+        limit = self.edge.settings.media.max_bytes
+        if len(sent.file) > limit:
+            raise MediaTooLargeError(f"file: it is over the limit of {limit} bytes (media.max_bytes).", param="file")
+
+    async def _clips(self, data: bytes, route: Route) -> tuple[Piece, ...]:
+        """The recording as clips that the model hears whole."""
+        metrics = self.edge.metrics
+        started = time.monotonic()
+        try:
+            prepared = await self.media.clips(data, route.model)
+        except GatewayError as error:
+            metrics.media_errors.labels(error.code).inc()
+            message = f"file: {error.message}."
+            raise type(error)(message, param="file", code=error.code, retry_after=error.retry_after) from error
+        metrics.media.observe(time.monotonic() - started)
+        return prepared.pieces
+
+    async def _tell(
+        self, pieces: tuple[Piece, ...], route: Route, wish: Wish, scope: Scope, send: Send, seen: Observation
+    ) -> None:
+        reply = _Reply(Transcript(pieces), wish, send, seen)
+        limits = self.edge.settings.limits
+        async with exchange.ending_in_event(Dialect.OPENAI, send, seen, limits.retry_after_seconds):
+            await self._hearing(route, wish, self.edge.tenant(seen)).run(pieces, reply.listen, scope, seen)
+            await reply.end()
+        if seen.error is not None:
+            self.edge.metrics.stream_errors.labels(seen.model).inc()
+
+    def _hearing(self, route: Route, wish: Wish, tenant: str | None) -> Hearing:
+        limits = self.edge.settings.limits
+        family = route.model.family
+        salt = {} if tenant is None else {"cache_salt": exchange.cache_salt(tenant)}
+        return Hearing(
+            engine=self.engines[route.engine],
+            metrics=self.edge.metrics,
+            instruction=wish.instruction(family),
+            text_first=speech.text_first(family),
+            question={"model": route.served_name, **wish.sampling, **_details(wish), **salt},
+            at_once=limits.max_pieces_at_once,
+            retry_after=limits.retry_after_seconds,
+        )
+
+
+def _details(wish: Wish) -> dict[str, Any]:
+    """What the engine is to tell beside the text."""
+    if wish.response_format is Format.VERBOSE:
+        return {"logprobs": True, "return_token_ids": True}
+    return {"logprobs": True} if wish.logprobs else {}
+
+
+class _Reply:
+    """What the client gets: events as the text comes, or one body at the end."""
+
+    def __init__(self, text: Transcript, wish: Wish, send: Send, seen: Observation) -> None:
+        self._text = text
+        self._wish = wish
+        self._send = send
+        self._seen = seen
+        self._identity = (b"x-request-id", seen.request_id.encode())
+
+    async def listen(self, piece: int, chunk: Chunk) -> None:
+        """Takes in what the engine says of piece number `piece`."""
+        delta = self._text.add(piece, chunk)
+        if delta:
+            self._seen.saw_bytes()
+        if self._wish.stream and (delta or (self._wish.logprobs and chunk.logprobs)):
+            await self._write(transcript.delta_event(delta, chunk, self._wish), more=True)
+
+    async def end(self) -> None:
+        """Completes the reply."""
+        self._seen.usage = self._text.usage
+        if self._wish.stream:
+            await self._write(transcript.done_event(self._text, self._wish), more=False)
+            return
+        content_type, body = transcript.render(self._text, self._wish)
+        self._seen.status = 200
+        await respond(self._send, 200, body, [(b"content-type", content_type), self._identity])
+
+    async def _write(self, events: bytes, *, more: bool) -> None:
+        if self._seen.status == 0:
+            self._seen.status = 200
+            headers = [*exchange.EVENT_STREAM, self._identity]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": events, "more_body": more})
