@@ -89,6 +89,24 @@ class MediaTooLargeError(MediaError):
     code = "media_too_large"
 
 
+class SilentMediaError(MediaError):
+    """A clip of `seconds` in which there is nothing to hear."""
+
+    code = "silent_media"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+        seconds: float = 0.0,
+    ) -> None:
+        super().__init__(message, param=param, code=code, retry_after=retry_after)
+        self.seconds = seconds
+
+
 class MediaUnreachableError(MediaError):
     """The URL of a media part was refused or could not be fetched: the caller's to mend."""
 

@@ -97,7 +97,7 @@ class Hearing:
     retry_after: float
 
     async def run(self, pieces: Sequence[Piece], listener: Listener, scope: Scope, seen: Observation) -> None:
-        """Asks about all pieces, at most `at_once` at a time, and tells `listener`; the first failure ends them all.
+        """Asks about all pieces that are not silent, at most `at_once` at a time, and tells `listener`; the first failure ends them all.
 
         What the engine says ahead of the listener is kept: a few kilobytes of text for a piece.
         Raises GatewayError.
@@ -122,13 +122,14 @@ class Hearing:
         turns: asyncio.Semaphore,
         seen: Observation,
     ) -> None:
-        async with turns:
-            with (
-                exchange.counted(self.metrics, self.engine.name),
-                await self.engine.send(b"POST", CHAT, self._body(piece), headers) as reply,
-            ):
-                async for chunk in self._chunks(reply, seen):
-                    feed.put_nowait(chunk)
+        if not piece.silent:
+            async with turns:
+                with (
+                    exchange.counted(self.metrics, self.engine.name),
+                    await self.engine.send(b"POST", CHAT, self._body(piece), headers) as reply,
+                ):
+                    async for chunk in self._chunks(reply, seen):
+                        feed.put_nowait(chunk)
         feed.put_nowait(None)
 
     def _body(self, piece: Piece) -> Sequence[Buffer]:

@@ -18,7 +18,7 @@ from gateway.api.observation import Observation
 from gateway.api.speech import Format, Wish
 from gateway.api.transcript import Transcript
 from gateway.catalog import Route
-from gateway.errors import GatewayError, InvalidRequestError, MediaTooLargeError
+from gateway.errors import GatewayError, InvalidRequestError, MediaTooLargeError, SilentMediaError
 from gateway.media.inline import Media
 from gateway.media.prepared import Piece
 from gateway.settings import Modality
@@ -60,17 +60,19 @@ class Transcriptions:
             raise MediaTooLargeError(f"file: it is over the limit of {limit} bytes (media.max_bytes).", param="file")
 
     async def _clips(self, data: bytes, route: Route) -> tuple[Piece, ...]:
-        """The recording as clips that the model hears whole."""
+        """The recording as clips that the model hears whole; one of which nothing can be heard is one silent clip."""
         metrics = self.edge.metrics
         started = time.monotonic()
         try:
-            prepared = await self.media.clips(data, route.model)
+            pieces = (await self.media.clips(data, route.model)).pieces
+        except SilentMediaError as silence:
+            pieces = (Piece(Modality.AUDIO, "audio/wav", b"", 0, seconds=silence.seconds, silent=True),)
         except GatewayError as error:
             metrics.media_errors.labels(error.code).inc()
             message = f"file: {error.message}."
             raise type(error)(message, param="file", code=error.code, retry_after=error.retry_after) from error
         metrics.media.observe(time.monotonic() - started)
-        return prepared.pieces
+        return pieces
 
     async def _tell(
         self, pieces: tuple[Piece, ...], route: Route, wish: Wish, scope: Scope, send: Send, seen: Observation

@@ -13,7 +13,7 @@ class Piece:
     """One part for the engine. `start` and `seconds` tell its place in the clip or video that it was cut from.
 
     `base64` is what goes behind `data:<media_type>;base64,` (ASCII), or None where the part is sent as it came.
-    `tokens` is what it costs of the context, by `media.budget`.
+    `tokens` is what it costs of the context, by `media.budget`. `silent`: there is nothing to hear in it.
     """
 
     modality: Modality
@@ -22,6 +22,7 @@ class Piece:
     tokens: int
     start: float = 0.0
     seconds: float = 0.0
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
