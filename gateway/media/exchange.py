@@ -69,6 +69,11 @@ class Answer:
         taken, self._body = self._body, bytearray()
         return taken
 
+    def is_plain(self) -> bool:
+        """Whether the body is as it is, neither compressed nor encoded in another way."""
+        encoding = self.headers.get("content-encoding", "identity").lower()
+        return encoding == "identity" and self.headers.get("transfer-encoding", "chunked").lower() == "chunked"
+
     async def _receive(self) -> None:
         try:
             data = await self._reader.read(_READ)

@@ -181,7 +181,7 @@ class Fetcher:
         """The body of an answer that is one. Its length is believed only where it is too long."""
         if answer.status != 200:
             raise MediaUnreachableError(f"the server answered {answer.status}")
-        if answer.headers.get("content-encoding", "identity").lower() != "identity":
+        if not answer.is_plain():
             raise MediaUnreachableError("the server compressed the answer although asked not to")
         length = answer.headers.get("content-length", "")
         wish.check(int(length) if length.isdecimal() else 0)

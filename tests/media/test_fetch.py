@@ -1,57 +1,39 @@
-"""Fetching reaches public hosts and nothing inside, whatever a URL, a DNS answer or a redirect says."""
+"""A body is fetched from where its URL says, within its limits, and every way a server can fail is told."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 import socket
 import ssl
-import subprocess
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from ipaddress import ip_address
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
-from gateway.errors import GatewayError, MediaError, MediaTimeoutError, MediaTooLargeError, MediaUnreachableError
-from gateway.media.addresses import Address
-from gateway.media.fetch import Fetcher
-from gateway.settings import MediaSettings
-from tests.media.site import Pages, Site, answer, redirect, serve
+from gateway.errors import (
+    GatewayError,
+    MediaError,
+    MediaTimeoutError,
+    MediaTooLargeError,
+    MediaUnreachableError,
+    OverloadedError,
+)
+from gateway.settings import Modality
+from tests.media.fetching import OPEN, certificate, fetching, opened, server_side
+from tests.media.site import Page, Pages, Site, answer, redirect, serve
 
-OPEN: dict[str, Any] = {"allowed_networks": ["127.0.0.0/8"]}
-
-
-#: Trusts nobody. Loading the public authorities anew for each fetcher would take most of the time here.
-DISTRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-def fetcher(*answers: str, tls: ssl.SSLContext = DISTRUST, **settings: Any) -> Fetcher:
-    """A fetcher; with `answers`, DNS gives them one after the other, each a list separated by spaces."""
-    parsed = MediaSettings.model_validate(settings)
-    return Fetcher(parsed, resolver(*answers), tls) if answers else Fetcher(parsed, tls=tls)
-
-
-def resolver(*answers: str) -> Callable[[str, int], Awaitable[Sequence[Address]]]:
-    left = list(answers)
-
-    async def resolve(host: str, port: int) -> Sequence[Address]:
-        return [ip_address(text) for text in (left.pop(0) if len(left) > 1 else left[0]).split()]
-
-    return resolve
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
 
 
 async def fetched(pages: Pages, path: str = "/", **settings: Any) -> tuple[bytes, Site]:
-    async with serve(pages) as site:
-        return await fetcher(**OPEN, **settings).fetch(f"http://127.0.0.1:{site.port}{path}"), site
-
-
-async def fault_of(pages: Pages, path: str = "/", **settings: Any) -> GatewayError:
-    with pytest.raises(GatewayError) as fault:
-        await fetched(pages, path, **settings)
-    return fault.value
+    async with opened(pages, **settings) as (one, site, base):
+        return await one.get(base + path), site
 
 
 async def test_a_body_is_fetched_and_nothing_is_sent_that_is_not_asked_for() -> None:
@@ -59,45 +41,80 @@ async def test_a_body_is_fetched_and_nothing_is_sent_that_is_not_asked_for() -> 
     assert body == b"data"
     head, *fields = site.requests[0].decode().split("\r\n")
     assert head == "GET /a?b=c HTTP/1.1"
-    assert {field.split(":")[0].lower() for field in fields if field} == {
-        "host",
-        "user-agent",
-        "accept",
-        "accept-encoding",
-        "connection",
-    }
+    sent = {field.split(":")[0].lower() for field in fields if field}
+    assert sent == {"host", "user-agent", "accept", "accept-encoding", "connection"}
 
 
-async def test_a_body_without_a_length_is_fetched_to_its_end() -> None:
-    assert (await fetched({"/": b"HTTP/1.1 200 OK\r\n\r\ndata"}))[0] == b"data"
+@pytest.mark.parametrize(
+    "page",
+    [
+        answer(b"data"),
+        HEAD + b"\r\ndata",
+        b"HTTP/1.0 200 OK\r\n\r\ndata",
+        b"HTTP/1.1 200\r\ncontent-length:4\r\n\r\ndata",
+        CHUNKED + b"1\r\nd\r\n3;some=extension\r\nata\r\n0\r\ntrailer: x\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nlocation: /hint\r\ncontent-encoding: gzip\r\n\r\n" + answer(b"data"),
+        answer(b"data") + b"more than was promised",
+        answer(b"data", connection="close") + b"more than was promised",
+        answer(b"data") + answer(b"another answer"),
+        answer(b"data", content_encoding="Identity"),
+    ],
+)
+async def test_a_body_is_read_to_its_end_and_no_further(page: bytes) -> None:
+    assert (await fetched({"/": page}))[0] == b"data"
+
+
+async def test_a_large_body_comes_whole() -> None:
+    data = bytes(range(256)) * 40_000
+    assert (await fetched({"/": answer(data)}))[0] == data
+
+
+def test_it_works_on_the_loop_that_production_runs(tmp_path: Path) -> None:
+    file = certificate(tmp_path)
+
+    async def through_tls() -> bytes:
+        async with serve({"/": answer(b"data" * 10**5)}, tls=server_side(file, [])) as site:
+            one = fetching("127.0.0.1", tls=ssl.create_default_context(cafile=file), **OPEN)
+            return await one.get(f"https://media.example:{site.port}/")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(through_tls()) == b"data" * 10**5
+        assert runner.run(fetched({"/": answer(b"data")}))[0] == b"data"
 
 
 async def test_the_servers_name_goes_to_the_checked_address() -> None:
     async with serve({"/": answer(b"data")}) as site:
-        body = await fetcher("127.0.0.1", **OPEN).fetch(f"http://media.example:{site.port}/")
-    assert body == b"data"
-    assert f"host: media.example:{site.port}".encode() in site.requests[0].lower()
+        for host in ("media.example", "MEDIA.example.", "media\u3002example"):
+            assert await fetching("127.0.0.1", **OPEN).get(f"http://{host}:{site.port}/") == b"data"
+    assert [f"Host: media.example:{site.port}\r\n".encode() in head for head in site.requests] == [True] * 3
 
 
 async def test_the_next_address_is_tried_when_one_does_not_connect() -> None:
     async with serve({"/": answer(b"data")}) as site:
-        body = await fetcher("127.0.0.2 127.0.0.1", **OPEN).fetch(f"http://media.example:{site.port}/")
+        body = await fetching("127.0.0.2 127.0.0.1", **OPEN).get(f"http://media.example:{site.port}/")
     assert body == b"data"
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
 async def test_an_ipv6_address_is_connected_to() -> None:
     async with serve({"/": answer(b"data")}, "::1") as site:
-        one = fetcher(allowed_networks=["::1/128"])
-        assert await one.fetch(f"http://[::1]:{site.port}/") == b"data"
-        with pytest.raises(MediaUnreachableError):
-            await fetcher().fetch(f"http://[::1]:{site.port}/")
+        one = fetching(allowed_networks=["::1/128"])
+        assert await one.get(f"http://[0:0::1]:{site.port}/") == b"data"
+        assert type(await fetching().fault_of(f"http://[::1]:{site.port}/")) is MediaUnreachableError
     assert site.connections == 1
+    assert f"Host: [::1]:{site.port}\r\n".encode() in site.requests[0]
 
 
 @pytest.mark.parametrize("status", ["301 A", "302 B", "303 C", "307 D", "308 E"])
 async def test_redirects_are_followed(status: str) -> None:
-    assert (await fetched({"/": redirect("/b", status), "/b": answer(b"data")}))[0] == b"data"
+    pages = {"/a/": redirect("../b?c#d", status), "/b?c": redirect("//127.0.0.1:{}/e"), "/e": answer(b"data")}
+    async with opened({**pages, "/b?c": lambda head: redirect(f"//{host_of(head)}/e", status)}) as (one, site, base):
+        assert await one.get(base + "/a/") == b"data"
+        assert site.paths() == ["/a/", "/b?c", "/e"]
+
+
+def host_of(head: bytes) -> str:
+    return head.decode().partition("Host: ")[2].partition("\r\n")[0]
 
 
 async def test_cookies_are_not_kept() -> None:
@@ -105,242 +122,225 @@ async def test_cookies_are_not_kept() -> None:
     assert b"cookie" not in site.requests[1].lower()
 
 
-@pytest.mark.parametrize(
-    ("pages", "error", "text"),
-    [
-        ({}, MediaUnreachableError, "404"),
-        ({"/": answer(b"", "500 Oops")}, MediaUnreachableError, "500"),
-        ({"/": answer(b"", "204 Empty")}, MediaUnreachableError, "204"),
-        ({"/": redirect("/")}, MediaUnreachableError, "more than 3 redirects"),
-        ({"/": redirect("ftp://example.com/")}, MediaUnreachableError, "http and https"),
-        ({"/": redirect("file:///etc/passwd")}, MediaUnreachableError, "http and https"),
-        ({"/": redirect("data:image/png;base64,QQ==")}, MediaUnreachableError, "http and https"),
-        ({"/": redirect("http://user:password@example.com/")}, MediaUnreachableError, "password"),
-        ({"/": redirect("http://[::1/")}, MediaUnreachableError, "reached"),
-        ({"/": b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort"}, MediaUnreachableError, "broke off"),
-        ({"/": b"not http\r\n\r\n"}, MediaUnreachableError, "broke off"),
-        ({"/": b""}, MediaUnreachableError, "broke off"),
-        ({"/": answer(b"x" * 1001)}, MediaTooLargeError, "1000 bytes"),
-        ({"/": b"HTTP/1.1 200 OK\r\ncontent-length: 9999999999\r\n\r\n"}, MediaTooLargeError, "1000 bytes"),
-        ({"/": b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 200_000}, MediaTooLargeError, "1000 bytes"),
-        ({"/": answer(gzip.compress(b"\0" * 10**6)[:900], content_encoding="gzip")}, MediaUnreachableError, "compress"),
-        ({"/": None}, MediaTimeoutError, "0.3 seconds"),
-    ],
-)
+ZEROS = gzip.compress(b"\0" * 10**6)
+
+#: What a server does, the error, words of its message. The limits are 1000 bytes, 0.4 s to the first byte, 0.6 s.
+MISBEHAVIOURS: list[tuple[Page, type[GatewayError], str]] = [
+    (answer(b"", "404 Not Found"), MediaUnreachableError, "404"),
+    (answer(b"", "500 Oops"), MediaUnreachableError, "500"),
+    (b"HTTP/1.1 204 Empty\r\n\r\n", MediaUnreachableError, "204"),
+    (answer(b"part", "206 Partial Content"), MediaUnreachableError, "206"),
+    (b"HTTP/1.1 304 Not Modified\r\n\r\n", MediaUnreachableError, "304"),
+    (b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n", MediaUnreachableError, "302"),
+    (redirect("/"), MediaUnreachableError, "more than 3 redirects"),
+    (redirect("http://[::1/"), MediaUnreachableError, "malformed"),
+    # Ends too early.
+    (b"", MediaUnreachableError, "broke off"),
+    (b"HTTP/1.1 200 OK\r\ncontent-le", MediaUnreachableError, "broke off"),
+    (HEAD + b"content-length: 9\r\n\r\nshort", MediaUnreachableError, "broke off"),
+    (CHUNKED + b"9\r\nshort", MediaUnreachableError, "broke off"),
+    (CHUNKED + b"4\r\ndata\r\n", MediaUnreachableError, "broke off"),
+    # Is not HTTP.
+    (b"\x89PNG straight away, as HTTP/0.9 had it", MediaUnreachableError, "broke off"),
+    (b"not http\r\n\r\n", MediaUnreachableError, "broke off"),
+    (b"HTTP/2 200\r\n\r\n", MediaUnreachableError, "broke off"),
+    (b"SSH-2.0-OpenSSH_9.6\r\n", MediaUnreachableError, "broke off"),
+    (b"\0" * 1000, MediaUnreachableError, "broke off"),
+    (b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nx", MediaUnreachableError, "broke off"),
+    # Lies about its length, or lets it be read in two ways.
+    (HEAD + b"content-length: 4\r\ncontent-length: 5\r\n\r\ndata", MediaUnreachableError, "broke off"),
+    (HEAD + b"content-length: -4\r\n\r\ndata", MediaUnreachableError, "broke off"),
+    (HEAD + b"content-length: " + b"9" * 30 + b"\r\n\r\ndata", MediaUnreachableError, "broke off"),
+    (CHUNKED[:-2] + b"content-length: 4\r\n\r\n4\r\ndata\r\n0\r\n\r\n", MediaUnreachableError, "broke off"),
+    (CHUNKED + b"ffffffffffffffffff\r\ndata", MediaUnreachableError, "broke off"),
+    (CHUNKED + b"-4\r\ndata\r\n0\r\n\r\n", MediaUnreachableError, "broke off"),
+    # Sends too much.
+    (answer(b"x" * 1001), MediaTooLargeError, "1000 bytes (media.max_bytes)"),
+    (HEAD + b"content-length: 9999999999\r\n\r\n", MediaTooLargeError, "1000 bytes"),
+    (HEAD + b"\r\n" + b"x" * 200_000, MediaTooLargeError, "1000 bytes"),
+    (itertools.chain([HEAD + b"\r\n"], itertools.repeat(b"x" * 65536)), MediaTooLargeError, "1000 bytes"),
+    (itertools.chain([CHUNKED], itertools.repeat(b"fff\r\n" + b"x" * 4095 + b"\r\n")), MediaTooLargeError, "1000"),
+    # Sends too much of what is no body.
+    (itertools.chain([HEAD], itertools.repeat(b"a: b\r\n" * 1000)), MediaUnreachableError, "more headers"),
+    (itertools.chain([HEAD + b"a: "], itertools.repeat(b"b" * 65536)), MediaUnreachableError, "more headers"),
+    (itertools.chain([b"HTTP/1.1 200 "], itertools.repeat(b"b" * 65536)), MediaUnreachableError, "more headers"),
+    (itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000), MediaUnreachableError, "more headers"),
+    (
+        itertools.chain([CHUNKED, b"1;"], itertools.repeat(b"extension" * 1000)),
+        MediaUnreachableError,
+        "more headers",
+    ),
+    (
+        itertools.chain([CHUNKED + b"0\r\n"], itertools.repeat(b"trailer: x\r\n" * 1000)),
+        MediaUnreachableError,
+        "more headers",
+    ),
+    # Compresses.
+    (answer(ZEROS[:900], content_encoding="gzip"), MediaUnreachableError, "compress"),
+    (answer(ZEROS[:900], content_encoding="identity, br"), MediaUnreachableError, "compress"),
+    (HEAD + b"transfer-encoding: gzip\r\n\r\n" + ZEROS[:900], MediaUnreachableError, "compress"),
+    (HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", MediaUnreachableError, "compress"),
+    # Takes too long.
+    (None, MediaTimeoutError, "0.4 seconds (media.first_byte_seconds)"),
+]
+
+
+@pytest.mark.parametrize(("page", "error", "text"), MISBEHAVIOURS)
 async def test_a_server_that_misbehaves_is_an_error_of_its_kind(
-    pages: Pages, error: type[GatewayError], text: str
+    page: Page, error: type[GatewayError], text: str
 ) -> None:
-    fault = await fault_of(pages, max_bytes=1000, fetch_seconds=0.3)
-    assert type(fault) is error
-    assert text in fault.message
+    limits = {"max_bytes": 1000, "first_byte_seconds": 0.4, "fetch_seconds": 0.6}
+    async with opened({"/": page}, **limits) as (one, _, base):
+        fault = await one.fault_of(f"{base}/")
+        assert type(fault) is error
+        assert text in fault.message
+        assert one.outcomes() == {fault.code: 1}
+        assert one.value("bytes_in_flight") == 0
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "file", "gopher", "data", "ws", "unix", "javascript"])
+async def test_a_redirect_to_another_protocol_is_refused(scheme: str) -> None:
+    async with opened({"/": redirect(f"{scheme}://127.0.0.1/etc/passwd")}) as (one, _, base):
+        assert "only http and https" in (await one.fault_of(f"{base}/")).message
+
+
+async def test_a_chunk_of_one_byte_each_is_refused_although_the_body_is_not_large() -> None:
+    """It costs the event loop hundreds of times what it carries."""
+    pages = {"/": itertools.chain([CHUNKED], itertools.repeat(b"1\r\nx\r\n" * 10_000))}
+    async with opened(pages) as (one, _, base):
+        assert "more headers and framing than data" in (await one.fault_of(f"{base}/")).message
+        assert one.value("fetched_bytes_total", modality="image") < 100_000
 
 
 async def test_a_server_that_nobody_listens_for_is_unreachable() -> None:
     async with serve({}) as site:
         pass
-    with pytest.raises(MediaUnreachableError):
-        await fetcher(**OPEN).fetch(f"http://127.0.0.1:{site.port}/")
+    assert "reached" in (await fetching(**OPEN).fault_of(f"http://127.0.0.1:{site.port}/")).message
 
 
-async def test_a_slow_drip_ends_at_the_deadline() -> None:
-    """Each byte is in time, the whole is not."""
-    async with serve({"/": answer(b"x" * 100)}, pause=0.05) as site:
+@pytest.mark.parametrize(("size", "setting"), [(30, "first_byte_seconds"), (1000, "fetch_seconds")])
+async def test_a_slow_drip_ends_at_a_deadline(size: int, setting: str) -> None:
+    """Each byte is in time, the head or the whole is not."""
+    one = fetching(first_byte_seconds=0.3, fetch_seconds=0.6, **OPEN)
+    pages: Pages = {
+        "/30": answer(b"x"),
+        "/1000": itertools.chain([answer(b"x" * 1000)[:-1000]], itertools.repeat(b"x", 1000)),
+    }
+    async with serve(pages, pause=0.02) as site:
         started = time.monotonic()
-        with pytest.raises(MediaTimeoutError):
-            await fetcher(fetch_seconds=0.3, **OPEN).fetch(f"http://127.0.0.1:{site.port}/")
+        fault = await one.fault_of(f"http://127.0.0.1:{site.port}/{size}")
+        assert f"(media.{setting})" in fault.message
         assert time.monotonic() - started < 2
 
 
+async def test_the_time_to_the_first_byte_counts_for_each_hop_and_the_total_for_all() -> None:
+    async with serve({"/": redirect("/b"), "/b": redirect("/c"), "/c": answer(b"x")}, pause=0.003) as site:
+        url = f"http://127.0.0.1:{site.port}/"
+        assert await fetching(first_byte_seconds=0.6, fetch_seconds=9, **OPEN).get(url) == b"x"
+        fault = await fetching(first_byte_seconds=9, fetch_seconds=0.3, **OPEN).fault_of(url)
+    assert "0.3 seconds (media.fetch_seconds)" in fault.message
+
+
+async def test_a_name_that_resolves_slowly_counts_as_time_to_the_first_byte() -> None:
+    async def resolve(host: str, port: int) -> Sequence[Any]:
+        await asyncio.sleep(9)
+        return []
+
+    one = fetching(first_byte_seconds=0.1)
+    one.fetcher._dialer._resolve = resolve
+    assert type(await one.fault_of("http://media.example/")) is MediaTimeoutError
+
+
 async def test_a_cancelled_fetch_closes_its_connection() -> None:
-    async with serve({"/": None}) as site:
-        task = asyncio.create_task(fetcher(**OPEN).fetch(f"http://127.0.0.1:{site.port}/"))
+    async with opened({"/": None}) as (one, site, base):
+        task = asyncio.create_task(one.get(f"{base}/"))
         while not site.requests:
             await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.wait_for(site.gone.wait(), 2)
+        assert one.outcomes() == {"cancelled": 1}
 
 
-async def test_no_more_fetches_run_at_once_than_configured() -> None:
-    async with serve({"/": None}) as site:
-        one = fetcher(max_fetches=1, **OPEN)
-        first, second = (asyncio.create_task(one.fetch(f"http://127.0.0.1:{site.port}/")) for _ in range(2))
-        await asyncio.sleep(0.2)
-        assert site.connections == 1
-        first.cancel()
-        while site.connections < 2:
+async def test_closing_the_fetcher_cancels_what_is_under_way() -> None:
+    async with opened({"/": None}) as (one, site, base):
+        task = asyncio.create_task(one.get(f"{base}/"))
+        while not site.requests:
             await asyncio.sleep(0.01)
-        second.cancel()
-        await asyncio.gather(first, second, return_exceptions=True)
+        await one.fetcher.aclose()
+        await asyncio.wait_for(site.gone.wait(), 2)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_no_more_fetches_run_at_once_than_configured_and_waiting_counts_as_time() -> None:
+    limits = {"max_fetches": 1, "first_byte_seconds": 9, "fetch_seconds": 0.3}
+    async with opened({"/a": None, "/b": None}, **limits) as (one, site, base):
+        started = time.monotonic()
+        waiting = asyncio.gather(one.fault_of(base + "/a"), one.fault_of(base + "/b"))
+        await asyncio.sleep(0.15)
+        assert site.paths() == ["/a"]
+        assert [type(fault) for fault in await waiting] == [MediaTimeoutError] * 2
+        assert time.monotonic() - started < 0.55
+
+
+async def test_the_limit_is_told_by_the_setting_of_its_modality() -> None:
+    async with opened({"/": answer(b"x" * 100)}) as (one, _, base):
+        video = await one.fault_of(f"{base}/", modality=Modality.VIDEO, max_bytes=10)
+        image = await one.fault_of(f"{base}/", max_bytes=11)
+    assert video.message == "it is over the limit of 10 bytes (media.max_video_bytes)"
+    assert image.message == "it is over the limit of 11 bytes (media.max_bytes)"
+
+
+async def test_bodies_in_flight_are_bounded_by_what_has_come_and_not_by_what_is_promised() -> None:
+    """One promises to fill the bound, and another still has room meanwhile; a third that comes beyond is refused."""
+    halted: Pages = {"/": [HEAD + b"content-length: 1000\r\n\r\n", b"x" * 600, None]}
+    limits: dict[str, Any] = {"max_bytes": 1000, "max_video_bytes": 1000, "max_bytes_in_flight": 1000}
+    async with serve(halted) as slow, opened({"/300": answer(b"x" * 300)}, **limits) as (one, _, base):
+        held = asyncio.create_task(one.get(f"http://127.0.0.1:{slow.port}/"))
+        while one.value("bytes_in_flight") < 600:
+            await asyncio.sleep(0.01)
+        assert len(await one.get(f"{base}/300")) == 300
+        fault = await one.fault_of(f"http://127.0.0.1:{slow.port}/", modality=Modality.AUDIO)
+        assert type(fault) is OverloadedError
+        assert fault.retry_after
+        assert "(media.max_bytes_in_flight)" in fault.message
+        held.cancel()
+        await asyncio.wait([held])
+    assert one.value("bytes_in_flight") == 0
+
+
+async def test_fetches_are_counted_and_timed() -> None:
+    async with opened({"/": answer(b"data")}) as (one, _, base):
+        await one.get(f"{base}/", modality=Modality.AUDIO)
+        await one.fault_of(f"{base}/missing")
+        await one.fault_of("http://")
+        assert one.outcomes("audio") == {"ok": 1}
+        assert one.outcomes() == {"media_unreachable": 2}
+        assert one.value("fetched_bytes_total", modality="audio") == 4
+        assert one.value("fetch_seconds_count", modality="audio") == 1
+        assert one.value("bytes_in_flight") == 0
 
 
 async def test_fetching_can_be_switched_off() -> None:
-    with pytest.raises(MediaUnreachableError, match=r"media\.fetch"):
-        await fetcher(fetch=False, **OPEN).fetch("http://127.0.0.1/")
+    async with opened({"/": answer(b"data")}, fetch=False) as (one, site, base):
+        assert "media.fetch" in (await one.fault_of(f"{base}/")).message
+    assert site.connections == 0
 
 
-# What must never connect. `{port}` is that of a server on 127.0.0.1 which counts connections.
-HOSTILE = [
-    "http://127.0.0.1:{port}/",
-    "https://127.0.0.1:{port}/",
-    "HTTP://127.0.0.1:{port}/",
-    "http://localhost:{port}/",
-    "http://LOCALHOST:{port}/",
-    "http://localhost.:{port}/",
-    "http://127.1:{port}/",
-    "http://127.0.1:{port}/",
-    "http://127.0.0.1.:{port}/",
-    "http://0:{port}/",
-    "http://0.0.0.0:{port}/",
-    "http://2130706433:{port}/",
-    "http://0x7f000001:{port}/",
-    "http://0x7f.0.0.1:{port}/",
-    "http://0x7f.1:{port}/",
-    "http://0X7F000001:{port}/",
-    "http://017700000001:{port}/",
-    "http://0177.0.0.1:{port}/",
-    "http://00000177.0.0.01:{port}/",
-    "http://127.0.0.1%00.example.com:{port}/",
-    "http://127.255.255.254:{port}/",
-    "http://[::1]:{port}/",
-    "http://[0:0:0:0:0:0:0:1]:{port}/",
-    "http://[::]:{port}/",
-    "http://[::127.0.0.1]:{port}/",
-    "http://[::ffff:127.0.0.1]:{port}/",
-    "http://[::ffff:7f00:1]:{port}/",
-    "http://[0:0:0:0:0:ffff:127.0.0.1]:{port}/",
-    "http://[64:ff9b::7f00:1]:{port}/",
-    "http://[2002:7f00:1::]:{port}/",
-    "http://[fe80::1%25lo]:{port}/",
-    "http://[::1%25lo]:{port}/",
-    "http://user@127.0.0.1:{port}/",
-    "http://user:password@127.0.0.1:{port}/",
-    "http://example.com@127.0.0.1:{port}/",
-    "http://example.com:80@127.0.0.1:{port}/",
-    "http://127.0.0.1:{port}@example.com/",
-    "http://example.com\\@127.0.0.1:{port}/",
-    "http://127.0.0.1:{port}\\@example.com/",
-    "http://example.com#@127.0.0.1:{port}/",
-    "http://127.0.0.1:{port}#.example.com/",
-    "http://127.0.0.1:{port}?.example.com/",
-    "http://①②⑦.⓪.⓪.①:{port}/",
-    "http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ:{port}/",
-    "http://127。0。0。1:{port}/",
-    "http:127.0.0.1:{port}/",
-    "http:/127.0.0.1:{port}/",
-    "http:///127.0.0.1:{port}/",
-    "http://\t127.0.0.1:{port}/",
-    "http://127.0.0.1:{port}/\r\nHost: example.com",
-    "http://127.0.0.1\n:{port}/",
-    "http://169.254.169.254:{port}/latest/meta-data/",
-    "http://[fd00:ec2::254]:{port}/",
-    "http://metadata.google.internal:{port}/",
-    "http://:{port}/",
-    "http://",
-    "http://127.0.0.1:99999/",
-    "http://127.0.0.1:-1/",
-    "ftp://127.0.0.1:{port}/",
-    "gopher://127.0.0.1:{port}/_GET",
-    "",
-]
+async def test_a_malformed_url_is_the_clients_fault() -> None:
+    for url in ("http://[::1", "http://a:b/", "http://a/\x00", "http://" + "a" * 70_000):
+        assert type(await fetching().fault_of(url)) is MediaError
 
 
-@pytest.mark.parametrize("url", HOSTILE)
-async def test_a_hostile_url_connects_to_nothing_inside(url: str) -> None:
-    async with serve({}) as canary:
-        with pytest.raises((MediaError, MediaTimeoutError)):
-            await fetcher(fetch_seconds=1).fetch(url.format(port=canary.port))
-    assert canary.connections == 0
-
-
-@pytest.mark.parametrize("url", [url for url in HOSTILE if url.startswith("http://")])
-async def test_a_redirect_to_a_hostile_url_connects_to_nothing_inside(url: str) -> None:
-    """The first hop is allowed by its address, 127.0.0.2; the canary's is not."""
-    async with serve({}) as canary:
-        location = url.format(port=canary.port).replace("\r", "%0d").replace("\n", "%0a")
-        pages = {"/": redirect(location).replace(location.encode("latin-1", "replace"), location.encode())}
-        if not location.isascii():
-            pages = {"/": b"HTTP/1.1 302 Found\r\nlocation: " + location.encode() + b"\r\ncontent-length: 0\r\n\r\n"}
-        async with serve(pages, "127.0.0.2") as site:
-            with pytest.raises((MediaError, MediaTimeoutError)):
-                await fetcher(allowed_networks=["127.0.0.2/32"], fetch_seconds=1).fetch(
-                    f"http://127.0.0.2:{site.port}/"
-                )
-        assert site.connections >= 1
-    assert canary.connections == 0
-
-
-@pytest.mark.parametrize(
-    "answers",
-    ["127.0.0.1", "8.8.8.8 127.0.0.1", "127.0.0.1 8.8.8.8", "::1", "2606:4700::1 ::1", "::ffff:127.0.0.1", "10.0.0.1"],
-)
-async def test_one_address_inside_refuses_the_whole_name(answers: str) -> None:
-    async with serve({}) as canary:
-        with pytest.raises(MediaUnreachableError):
-            await fetcher(answers).fetch(f"http://media.example:{canary.port}/")
-    assert canary.connections == 0
-
-
-async def test_a_dns_answer_that_changes_after_the_check_changes_nothing() -> None:
-    """The checked address is 127.0.0.2; whoever resolves once more gets the canary's, 127.0.0.1."""
-    async with serve({}) as canary, serve({"/": answer(b"data")}, "127.0.0.2") as site:
-        one = fetcher("127.0.0.2", "127.0.0.1", allowed_networks=["127.0.0.2/32"])
-        assert await one.fetch(f"http://media.example:{site.port}/") == b"data"
-        with pytest.raises(MediaUnreachableError):
-            await one.fetch(f"http://media.example:{canary.port}/")
-    assert canary.connections == 0
-
-
-async def test_a_redirect_to_the_same_name_is_resolved_and_checked_anew() -> None:
-    async with serve({}) as canary:
-        location = f"http://media.example:{canary.port}/"
-        async with serve({"/": redirect(location)}, "127.0.0.2") as site:
-            one = fetcher("127.0.0.2", "127.0.0.1", allowed_networks=["127.0.0.2/32"])
-            with pytest.raises(MediaUnreachableError):
-                await one.fetch(f"http://media.example:{site.port}/")
-    assert canary.connections == 0
-
-
-async def test_errors_do_not_tell_what_is_inside() -> None:
-    async def message(url: str) -> str:
-        with pytest.raises(MediaUnreachableError) as fault:
-            await fetcher().fetch(url)
-        return fault.value.message
-
-    async with serve({}) as canary:
-        urls = [f"http://127.0.0.1:{canary.port}/", "http://127.0.0.1:1/", "http://10.0.0.1/", "http://a.invalid/"]
-        assert len({await message(url) for url in urls}) == 1
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for media.example with its key, in one file."""
-    folder = tmp_path_factory.mktemp("tls")
-    file = folder / "both.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-days", "2", "-subj", "/CN=media.example", "-addext", "subjectAltName=DNS:media.example"),
-            *("-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    file.write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
-    return file
-
-
-async def test_tls_checks_the_name_of_the_url_although_the_address_is_pinned(certificate: Path) -> None:
+async def test_tls_checks_the_name_of_the_url_although_the_address_is_pinned(tmp_path: Path) -> None:
     names: list[str | None] = []
-    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server_side.load_cert_chain(certificate)
-    server_side.sni_callback = lambda _socket, name, _context: names.append(name)
-    client_side = ssl.create_default_context(cafile=certificate)
-    async with serve({"/": answer(b"data")}, tls=server_side) as site:
-        one = fetcher("127.0.0.1", tls=client_side, **OPEN)
-        assert await one.fetch(f"https://media.example:{site.port}/") == b"data"
-        with pytest.raises(MediaUnreachableError):
-            await one.fetch(f"https://other.example:{site.port}/")
-        with pytest.raises(MediaUnreachableError):
-            await fetcher("127.0.0.1", **OPEN).fetch(f"https://media.example:{site.port}/")
+    file = certificate(tmp_path)
+    async with serve({"/": answer(b"data")}, tls=server_side(file, names)) as site:
+        one = fetching("127.0.0.1", tls=ssl.create_default_context(cafile=file), **OPEN)
+        assert await one.get(f"https://media.example.:{site.port}/") == b"data"
+        assert "reached" in (await one.fault_of(f"https://other.example:{site.port}/")).message
+        assert (
+            "reached" in (await fetching("127.0.0.1", **OPEN).fault_of(f"https://media.example:{site.port}/")).message
+        )
     assert names == ["media.example", "other.example", "media.example"]
     assert len(site.requests) == 1
