@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gateway.errors import MediaError
 from gateway.settings import Family
 
 #: Soft tokens that Gemma 4 may spend on an image (its image processor's `max_soft_tokens`).
@@ -25,7 +24,7 @@ _SQUARE_TOKENS = 256 + 4
 _MOST_CROPS, _SMALLEST_CROP, _LEAST_RATIO = 4, 256, 1.2
 
 #: In the released vocabulary: "Here is the original image " and " and here are some crops to help you see better ".
-_CROPS_TEXT = 6 + 12
+_CROPS_TEXT = 6 + 11
 
 
 def image_size(width: int, height: int, family: Family, max_soft_tokens: int | None = None) -> tuple[int, int]:
@@ -50,32 +49,25 @@ def image_size(width: int, height: int, family: Family, max_soft_tokens: int | N
 def image_tokens(
     width: int, height: int, family: Family, max_soft_tokens: int | None = None, pan_and_scan: bool = False
 ) -> int:
-    """What an image costs, with its markers, as vLLM's `multimodal_tokens` counts it.
+    """What an image costs, with its markers, as vLLM's `multimodal_tokens` counts it; sides in pixels.
 
-    The same whichever side is the width, so that an orientation in EXIF does not matter. Raises MediaError for the
-    few sizes at which vLLM expects another number of tokens from the processor than it gets.
+    It is the same whichever side is the width, so that an orientation in EXIF does not matter.
     """
     if family is Family.GEMMA4:
-        return _gemma4_tokens(width, height, max_soft_tokens or DEFAULT_IMAGE_BUDGET)
+        return _gemma4_cells(width, height, max_soft_tokens or DEFAULT_IMAGE_BUDGET) + 2
     crops = _crops(width, height) if pan_and_scan and family is Family.GEMMA3 else 0
     return _SQUARE_TOKENS * (1 + crops) + (_CROPS_TEXT + crops - 1 if crops else 0)
 
 
-def _gemma4_tokens(width: int, height: int, cells: int) -> int:
-    columns, rows = (side // _CELL for side in image_size(width, height, Family.GEMMA4, cells))
-    if columns * rows != _expected_cells(width, height, cells):
-        raise MediaError(
-            f"the image is {width}x{height} pixels, proportions of exactly {cells} to 1, which the engine cannot place;"
-            " make it a pixel wider or higher"
-        )
-    return columns * rows + 2
+def _gemma4_cells(width: int, height: int, most: int) -> int:
+    """`_compute_num_soft_tokens` of vLLM's gemma4_mm.py, in its very steps.
 
-
-def _expected_cells(width: int, height: int, cells: int) -> int:
-    """`_compute_num_soft_tokens` of vLLM's gemma4_mm.py, step by step: its rounding is what matters."""
-    scale = math.sqrt(cells * 9 / ((height / 16) * (width / 16)))
+    They round otherwise than those of the processor for some images exactly `most` times longer than wide, such as
+    1190 by 17 pixels at 70: there vLLM places, and counts, one cell less than the processor makes.
+    """
+    scale = math.sqrt(most * 9 / ((height / 16) * (width / 16)))
     rows, columns = (max(1, math.floor(side * scale / _CELL)) for side in (height, width))
-    return min(rows * columns, cells)
+    return min(rows * columns, most)
 
 
 def _crops(width: int, height: int) -> int:
@@ -122,7 +114,7 @@ def video_tokens(width: int, height: int, times: Sequence[float]) -> int:
     """What a video costs whose frames are shown at `times` in seconds, as vLLM's `multimodal_tokens` counts it.
 
     Before each frame stands its time, `mm:ss` and a space, from the second frame on behind another space; every
-    character of it is a token (`get_video_repl` of vLLM's gemma4_mm.py). Raises MediaError as `image_tokens` does.
+    character of it is a token (`get_video_repl` of vLLM's gemma4_mm.py).
     """
     frame = image_tokens(width, height, Family.GEMMA4, VIDEO_FRAME_BUDGET)
     texts = sum(len(f"{int(time // 60):02d}:{int(time % 60):02d} ") for time in times)
