@@ -64,7 +64,7 @@ _RESAMPLING = {
 }
 
 #: How many times the pixels that the model sees an image must have to be shrunk. Measured: a photograph takes 0.45
-#: bytes a pixel as JPEG and 1.6 once it is lossless, so that below 3.6 times it would only grow.
+#: bytes a pixel as JPEG and 1.6 once it is lossless, so that from 3.6 times on it gets smaller by being shrunk.
 _SHRUNK_FROM = 4
 
 #: Pixels of a side, the most that WebP can hold.
@@ -95,15 +95,14 @@ def prepare(
         else:
             seen = _seen(image, max_pixels)
             target = _target(*seen.size, family, max_soft_tokens) if shrink else None
-            written, encoded = _encode(_resized(seen, target, family) if target else seen)
-            if media_type is None or len(encoded) < len(data):
-                media_type, base64 = written, pybase64.b64encode(encoded)
+            media_type, encoded = _encode(_resized(seen, target, family) if target else seen)
+            base64 = pybase64.b64encode(encoded)
         tokens = budget.image_tokens(*image.size, family, max_soft_tokens, pan_and_scan=pan_and_scan)
         return Prepared((Piece(Modality.IMAGE, media_type, base64, tokens),))
 
 
 def worth_shrinking(width: int, height: int, family: Family, max_soft_tokens: int | None) -> bool:
-    """Whether an image of this size, in pixels, that the engine could read as it came is shrunk if that saves bytes."""
+    """Whether an image of this size, in pixels, is shrunk although the engine could read it as it came."""
     target = _target(width, height, family, max_soft_tokens)
     return target is not None and width * height >= _SHRUNK_FROM * target[0] * target[1]
 
