@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
+from copy import copy
 from typing import Any, Generic, TypeVar
 
 from gateway.errors import GatewayError
@@ -74,6 +75,5 @@ class Flights(Generic[K, V]):
 def _result(task: asyncio.Task[V]) -> V:
     fault = None if task.cancelled() else task.exception()
     if isinstance(fault, GatewayError):
-        fresh = type(fault)(fault.message, param=fault.param, code=fault.code, retry_after=fault.retry_after)
-        raise fresh from fault
+        raise copy(fault) from fault
     return task.result()
