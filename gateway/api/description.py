@@ -6,7 +6,9 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from gateway.api import speech
 from gateway.api.dialects import INFERENCE_PATHS, Dialect
+from gateway.api.form import FILE
 
 _REFERENCES = {
     Dialect.OPENAI: "https://platform.openai.com/docs/api-reference",
@@ -20,6 +22,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
     document = FastAPI.openapi(app)
     for path, dialect in INFERENCE_PATHS.items():
         document["paths"].setdefault(path, {"post": _operation(path, dialect)})
+    for path in speech.PATHS:
+        document["paths"].setdefault(path, {"post": _hearing(path)})
     return document
 
 
@@ -47,4 +51,22 @@ def _operation(path: str, dialect: Dialect) -> dict[str, Any]:
             },
             "default": {"description": "An error, shaped as this API shapes it.", "content": {"application/json": {}}},
         },
+    }
+
+
+def _hearing(path: str) -> dict[str, Any]:
+    properties = {
+        FILE: {"type": "string", "format": "binary"},
+        "model": {"type": "string"},
+        "language": {"type": "string"},
+        "prompt": {"type": "string"},
+        "response_format": {"type": "string", "enum": list(speech.Format), "default": speech.Format.JSON},
+        "temperature": {"type": "number", "default": 0},
+        "stream": {"type": "boolean", "default": False},
+    }
+    form = {"schema": {"type": "object", "required": [FILE], "properties": properties}}
+    return _operation(path, Dialect.OPENAI) | {
+        "summary": f"{path}, by way of the model's chat",
+        "externalDocs": {"url": f"{_REFERENCES[Dialect.OPENAI]}/audio"},
+        "requestBody": {"required": True, "content": {"multipart/form-data": form}},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from gateway.media.prepared import Piece
 from gateway.metrics import Metrics
 from gateway.protocol import Buffer, InferenceRequest, mark
 from gateway.upstream import sse
-from gateway.upstream.pool import Engine, Reply
+from gateway.upstream.pool import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,9 @@ _decode = msgspec.json.Decoder(Chunk).decode
 #: Is told each chunk with the number of its piece, in order.
 Listener = Callable[[int, Chunk], Awaitable[None]]
 
+#: What the engine says of one piece; None is the end.
+Feed = asyncio.Queue[Chunk | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
@@ -97,40 +100,44 @@ class Hearing:
     retry_after: float
 
     async def run(self, pieces: Sequence[Piece], listener: Listener, scope: Scope, seen: Observation) -> None:
-        """Asks about all pieces that are not silent, at most `at_once` at a time, and tells `listener`; the first failure ends them all.
+        """Asks about all pieces, at most `at_once` at a time, and tells `listener`; the first failure ends them all.
 
-        What the engine says ahead of the listener is kept: a few kilobytes of text for a piece.
-        Raises GatewayError.
+        Of a silent piece nothing is asked. What the engine says ahead of the listener is kept, a few kilobytes of text
+        for a piece. Raises GatewayError.
         """
-        feeds: list[asyncio.Queue[Chunk | None]] = [asyncio.Queue() for _ in pieces]
+        feeds: list[Feed] = [asyncio.Queue() for _ in pieces]
         turns = asyncio.Semaphore(self.at_once)
         try:
             async with asyncio.TaskGroup() as group:
-                for index, piece in enumerate(pieces):
+                for index, (piece, feed) in enumerate(zip(pieces, feeds, strict=True)):
                     headers = exchange.headers(scope, f"{seen.request_id}-{index}")
-                    group.create_task(self._ask(piece, headers, feeds[index], turns, seen))
+                    group.create_task(self._take_turn(turns, piece, headers, feed, seen))
                 await _listen(feeds, listener)
         except ExceptionGroup as faults:
             # The edge tells errors by their class.
             raise faults.exceptions[0] from faults
 
-    async def _ask(
-        self,
-        piece: Piece,
-        headers: list[tuple[bytes, bytes]],
-        feed: asyncio.Queue[Chunk | None],
-        turns: asyncio.Semaphore,
-        seen: Observation,
+    async def _take_turn(
+        self, turns: asyncio.Semaphore, piece: Piece, headers: list[tuple[bytes, bytes]], feed: Feed, seen: Observation
     ) -> None:
         if not piece.silent:
             async with turns:
-                with (
-                    exchange.counted(self.metrics, self.engine.name),
-                    await self.engine.send(b"POST", CHAT, self._body(piece), headers) as reply,
-                ):
-                    async for chunk in self._chunks(reply, seen):
-                        feed.put_nowait(chunk)
+                await self._ask(piece, headers, feed, seen)
         feed.put_nowait(None)
+
+    async def _ask(self, piece: Piece, headers: list[tuple[bytes, bytes]], feed: Feed, seen: Observation) -> None:
+        with (
+            exchange.counted(self.metrics, self.engine.name),
+            await self.engine.send(b"POST", CHAT, self._body(piece), headers) as reply,
+        ):
+            if reply.status != 200:
+                body = await reply.read_all()
+                exchange.raise_fault(reply, body, seen, self.retry_after)
+                raise _refusal(reply.status, body)
+            aligner = sse.EventAligner()
+            while data := await reply.read():
+                for chunk in _read(aligner.feed(data), seen):
+                    feed.put_nowait(chunk)
 
     def _body(self, piece: Piece) -> Sequence[Buffer]:
         sound = {"type": "audio_url", "audio_url": {"url": f"data:{piece.media_type};base64,{mark(0)}"}}
@@ -145,18 +152,8 @@ class Hearing:
         }
         return InferenceRequest(CHAT, {}, None).with_fields(fields, payloads=(piece.base64 or b"",)).encode()
 
-    async def _chunks(self, reply: Reply, seen: Observation) -> AsyncIterator[Chunk]:
-        if reply.status != 200:
-            body = await reply.read_all()
-            exchange.raise_fault(reply, body, seen, self.retry_after)
-            raise _refusal(reply.status, body)
-        aligner = sse.EventAligner()
-        while data := await reply.read():
-            for chunk in _read(aligner.feed(data), seen):
-                yield chunk
 
-
-async def _listen(feeds: Sequence[asyncio.Queue[Chunk | None]], listener: Listener) -> None:
+async def _listen(feeds: Sequence[Feed], listener: Listener) -> None:
     for index, feed in enumerate(feeds):
         while (chunk := await feed.get()) is not None:
             await listener(index, chunk)
