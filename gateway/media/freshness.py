@@ -38,7 +38,7 @@ class Stored:
     def conditions(self) -> dict[str, str]:
         """The header fields that ask whether it is still current (RFC 9110, section 13.1)."""
         asked = {"If-None-Match": "etag", "If-Modified-Since": "last-modified"}
-        return {name: self.headers[field] for name, field in asked.items() if _sendable(self.headers.get(field))}
+        return {name: self.headers[field] for name, field in asked.items() if _sendable(self.headers.get(field, ""))}
 
 
 def storable(body: bytes, headers: Mapping[str, str], asked: float, now: float, clock: float) -> Stored | None:
@@ -99,6 +99,6 @@ def _date(headers: Mapping[str, str], name: str, default: float) -> float:
     return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
-def _sendable(value: str | None) -> bool:
+def _sendable(value: str) -> bool:
     """Whether a field that a server sent may be sent back as it is."""
-    return value is not None and value.isascii() and value.isprintable()
+    return bool(value) and value.isascii() and value.isprintable()

@@ -74,9 +74,11 @@ def _checked(url: httpx.URL) -> Url:
 
 
 def _port(port: int | None, https: bool) -> int:
-    if port == 0:
-        raise ValueError("nothing listens there")
-    return port or (443 if https else 80)
+    if port is None:
+        return 443 if https else 80
+    if not 0 < port < 65536:
+        raise ValueError("not a port")
+    return port
 
 
 def _host(raw: str) -> str:

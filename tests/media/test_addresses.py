@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from gateway.media.addresses import is_public, may_fetch
+from gateway.media.addresses import is_listed, is_public, may_fetch
 
 
 @pytest.mark.parametrize("text", ["8.8.8.8", "1.1.1.1", "100.63.255.255", "100.128.0.0", "172.32.0.1", "192.0.1.1"])
@@ -79,6 +79,8 @@ def test_special_ipv4_is_not_public(text: str) -> None:
         "fe80::1%eth0",
         "fec0::1",
         "ff02::1",
+        "2a00:1450:4001:800:0:5efe:127.0.0.1",
+        "2a00:1450:4001:800:200:5efe:8.8.8.8",
     ],
 )
 def test_special_ipv6_is_not_public(text: str) -> None:
@@ -89,3 +91,30 @@ def test_an_allowed_network_may_be_fetched_from_although_it_is_not_public() -> N
     allowed = [ip_network("10.1.0.0/16"), ip_network("fd00::/8")]
     tried = ["10.1.2.3", "fd00::1", "10.2.0.1", "127.0.0.1", "8.8.8.8"]
     assert [may_fetch(ip_address(text), allowed) for text in tried] == [True, True, False, False, True]
+
+
+def test_a_denied_network_may_not_be_fetched_from_although_it_is_public_or_allowed() -> None:
+    allowed = [ip_network("10.0.0.0/8"), ip_network("::ffff:0:0/96")]
+    denied = [ip_network("10.1.0.0/16"), ip_network("8.8.8.0/24"), ip_network("2606:4700::/32")]
+    tried = [
+        "10.2.0.1",
+        "10.1.0.1",
+        "8.8.8.8",
+        "8.8.4.4",
+        "64:ff9b::8.8.8.8",
+        "::ffff:8.8.8.8",
+        "2606:4700::1",
+        "2a00::1",
+    ]
+    permitted = [text for text in tried if may_fetch(ip_address(text), allowed, denied)]
+    assert permitted == ["10.2.0.1", "8.8.4.4", "2a00::1"]
+
+
+def test_a_host_is_listed_by_its_name_or_by_a_domain_above_it() -> None:
+    patterns = ("media.example", "*.cdn.example")
+    tried = ["media.example", "a.media.example", "cdn.example", "a.cdn.example", "a.b.cdn.example", "xcdn.example", "*"]
+    assert [host for host in tried if is_listed(host, patterns)] == [
+        "media.example",
+        "a.cdn.example",
+        "a.b.cdn.example",
+    ]
