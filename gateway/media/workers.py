@@ -37,7 +37,7 @@ _MEMORY = 3 << 30
 _NICE = 5
 
 #: Imported once, before workers are forked off, so that a new one costs milliseconds.
-_PRELOAD = ("gateway.media.image", "gateway.media.audio", "gateway.media.video")
+_PRELOAD = ("gateway.media.image", "gateway.media.audio", "gateway.media.video", "librosa.feature.spectral")
 
 
 class Workers:
@@ -60,7 +60,7 @@ class Workers:
         """What `function`, which must be at the top of a module, returns or raises. Cancelling it kills its worker.
 
         Raises OverloadedError where too many wait already, MediaTooLargeError where it takes longer than
-        `decode_seconds` (waiting for a worker not counted), MediaError where the worker died of it.
+        `decode_seconds` (waiting for a worker not counted) or too much memory, MediaError where the worker died of it.
         """
         with self._place():
             limit = self._settings.decode_seconds
@@ -71,6 +71,8 @@ class Workers:
                 raise MediaTooLargeError(
                     f"decoding it takes longer than {limit:g} seconds (media.decode_seconds)"
                 ) from None
+            except MemoryError:
+                raise MediaTooLargeError("decoding it takes too much memory") from None
             except ProcessExpired as fault:
                 raise MediaError("the data is corrupt: decoding it failed") from fault
         self._metrics.decode_seconds.labels(modality).observe(seconds)

@@ -1,0 +1,70 @@
+"""Starts what is measured, as processes on loopback, and reads their CPU time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process and its children, those that live included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    own = (int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14])) / _TICKS
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return own + sum(cpu_seconds(int(child)) for child in children)
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], port: int) -> Iterator[int]:
+    """A process that listens on `port`; its pid."""
+    process = subprocess.Popen(  # noqa: S603  (the caller's own command)
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait(process, port)
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _wait(process: subprocess.Popen[bytes], port: int) -> None:
+    for _ in range(600):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise RuntimeError(f"{process.args!r} did not start")
+
+
+def engine_command(port: int) -> list[str]:
+    """An engine that costs next to nothing."""
+    return [sys.executable, "-m", "loadtest.engine", str(port)]
+
+
+def gateway_command(port: int, engine: int, folder: Path) -> list[str]:
+    """The gateway with a renamed model and no log."""
+    config = folder / "gateway.yaml"
+    config.write_text(
+        f"server: {{port: {port}, admin_port: {free_port()}}}\n"
+        f"engines: {{default: {{url: 'http://127.0.0.1:{engine}'}}}}\n"
+        "models: {gemma: {served_name: google/gemma-4-E4B-it, modalities: [text, image, audio]}}\n"
+    )
+    return [sys.executable, "-m", "gateway", "gateway", "--config", str(config)]
