@@ -88,7 +88,7 @@ class Metrics:
         self.fetches = Counter(
             "gemma_gateway_media_fetches",
             "Fetches by outcome: ok, hit (cache), revalidated (cache, asked anew), joined (another request's fetch),"
-            " or an error code.",
+            " cancelled (all clients left), or an error code.",
             ["modality", "outcome"],
             registry=registry,
         )

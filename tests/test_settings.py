@@ -42,6 +42,14 @@ def test_model_takes_names_and_enumerations() -> None:
     assert tree.models["g"].modalities == {Modality.TEXT, Modality.AUDIO}
 
 
+def test_hosts_are_read_as_they_are_compared() -> None:
+    tree = settings.load(
+        None, {"media": {"allowed_hosts": ["Images.Example.", "*.CDN.example"], "proxy": "http://p:1/"}}
+    )
+    assert tree.media.allowed_hosts == ("images.example", "*.cdn.example")
+    assert tree.media.proxy == "http://p:1/"
+
+
 BAD = {
     "unknown section": ({"sever": {}}, "sever: Extra inputs are not permitted"),
     "unknown key": ({"server": {"prot": 1}}, "server.prot: Extra inputs are not permitted"),
@@ -56,6 +64,17 @@ BAD = {
         "models.*.served_name: the catch-all needs the engine's model name",
     ),
     "network with host bits": ({"media": {"allowed_networks": ["10.0.0.1/8"]}}, "media.allowed_networks.0"),
+    "host with a scheme": ({"media": {"allowed_hosts": ["http://a.example"]}}, "media.allowed_hosts: "),
+    "host with a port": ({"media": {"denied_hosts": ["a.example:80"]}}, "no scheme, port or path"),
+    "host beyond ASCII": ({"media": {"denied_hosts": ["b\u00fccher.example"]}}, "such as images.example.com"),
+    "star within a host": ({"media": {"allowed_hosts": ["a.*.example"]}}, "such as images.example.com"),
+    "star alone": ({"media": {"allowed_hosts": ["*"]}}, "such as images.example.com"),
+    "address as a host": ({"media": {"denied_hosts": ["10.0.0.1"]}}, "denied_networks"),
+    "network as a host": ({"media": {"denied_hosts": ["10.0.0.0/8"]}}, "media.denied_hosts: "),
+    "proxy without a port": ({"media": {"proxy": "http://proxy"}}, "media.proxy: "),
+    "proxy over TLS": ({"media": {"proxy": "https://proxy:1"}}, "must be http://host:port"),
+    "proxy with a password": ({"media": {"proxy": "http://me:secret@proxy:1"}}, "must be http://host:port"),
+    "too little room for one": ({"media": {"max_bytes_in_flight": 1}}, "max_bytes_in_flight must be at least"),
 }
 
 
