@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.errors import MediaError
+from gateway.media import video_formats
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def sniff(data: bytes) -> Format:
     """
     if not data:
         raise MediaError("the clip is empty")
-    found = _CHUNKED.get((data[:4], data[8:12])) or _by_magic(data) or _by_frame(data)
+    found = _CHUNKED.get((data[:4], data[8:12])) or _by_magic(data) or _by_frame(data) or _of_film(data)
     if found is None:
         raise MediaError("the data is no audio of a known format (WAV, MP3, FLAC, OGG, M4A, AAC, WebM, AMR, AIFF, CAF)")
     return found
@@ -85,3 +86,8 @@ def _by_frame(data: bytes) -> Format | None:
     if len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0:
         return _AAC if data[1] & 0xF6 == 0xF0 else _MP3
     return None
+
+
+def _of_film(data: bytes) -> Format | None:
+    found = video_formats.demuxer(data)
+    return Format(found) if found else None

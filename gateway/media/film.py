@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from itertools import groupby
-from typing import Any
 
 import av
 from av.container import InputContainer
@@ -20,28 +19,17 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from gateway.errors import MediaError, MediaTooLargeError
-
-#: First bytes of the file to the name of FFmpeg's demuxer. It is always named: FFmpeg's own guess would also take
-#: playlists and scripts, which make it open files and URLs.
-_MAGIC = ((b"\x1aE\xdf\xa3", "matroska"), (b"GIF87a", "gif"), (b"GIF89a", "gif"))
-
-#: Boxes that QuickTime and MP4 files begin with, behind four bytes of length.
-_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-
-#: Bytes between the sync bytes of MPEG-TS; with four bytes of time before each in Blu-ray's variant.
-_TS_SYNC, _TS_PERIODS = 0x47, ((0, 188), (4, 192))
+from gateway.media import containers
+from gateway.media.video_formats import demuxer
 
 #: FFmpeg's decoders that may run here, and no other of its hundreds.
 _DECODERS = (
-    "h264,hevc,libdav1d,av1,vp8,vp9,libvpx,libvpx-vp9,mpeg4,mpeg2video,mpeg1video,mjpeg,h263,msmpeg4v2,msmpeg4v3,"
-    "prores,ffv1,rawvideo,png,gif"
+    *("h264", "hevc", "libdav1d", "av1", "vp8", "vp9", "libvpx", "libvpx-vp9", "mpeg4", "mpeg2video", "mpeg1video"),
+    *("mjpeg", "h263", "msmpeg4v2", "msmpeg4", "prores", "ffv1", "rawvideo", "png", "gif"),
 )
 
 #: Frames in a second of the longest film, which bounds the work on one whose header lies.
 _MOST_RATE = 240
-
-#: Matroska tells its length. A file is whole where this much of it is there.
-_WHOLE = 0.9
 
 _BROKEN = "the video is truncated or corrupt"
 
@@ -119,7 +107,9 @@ def opened(data: bytes, max_seconds: float, max_pixels: int) -> Iterator[Film]:
     Raises MediaError where it is none or is broken, MediaTooLargeError over `max_seconds` or where a frame has more
     than `max_pixels` (width times height), which is known before one is decoded.
     """
-    options = {"codec_whitelist": _DECODERS, "max_pixels": str(max_pixels)}
+    if containers.is_cut_off(data):
+        raise MediaError("the video is truncated: its container goes on behind the end of the data")
+    options = {"codec_whitelist": ",".join(_DECODERS), "max_pixels": str(max_pixels)}
     with _reading(), _container(data, options) as container:
         stream = _track(container)
         _check_pixels(stream, max_pixels)
@@ -133,8 +123,16 @@ def opened(data: bytes, max_seconds: float, max_pixels: int) -> Iterator[Film]:
 
 
 def _container(data: bytes, options: dict[str, str]) -> InputContainer:
-    container: InputContainer = av.open(BytesIO(data), format=_demuxer(data), options=options, metadata_errors="ignore")
+    container: InputContainer = av.open(BytesIO(data), format=_format(data), options=options, metadata_errors="ignore")
     return container
+
+
+def _format(data: bytes) -> str:
+    if not data:
+        raise MediaError("the video is empty")
+    if found := demuxer(data):
+        return found
+    raise MediaError("the data is no video of a known format (MP4, MOV, WebM, Matroska, AVI, MPEG-TS, GIF)")
 
 
 @contextmanager
@@ -149,26 +147,12 @@ def _reading() -> Iterator[None]:
         raise MediaError(_BROKEN) from fault
 
 
-def _demuxer(data: bytes) -> str:
-    if not data:
-        raise MediaError("the video is empty")
-    if data[4:8] in _BOXES:
-        return "mov"
-    if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
-        return "avi"
-    if any(set(data[start : start + 3 * step : step]) == {_TS_SYNC} for start, step in _TS_PERIODS):
-        return "mpegts"
-    if found := next((name for magic, name in _MAGIC if data.startswith(magic)), None):
-        return found
-    raise MediaError("the data is no video of a known format (MP4, MOV, WebM, Matroska, AVI, MPEG-TS, GIF)")
-
-
 def _track(container: InputContainer) -> VideoStream:
     """The first track of pictures that move: players' cover art is one as well."""
     moving = [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]
     if not moving:
         raise MediaError("the file has no video track")
-    if moving[0].codec_context is None:
+    if moving[0].codec_context is None or moving[0].codec_context.name not in _DECODERS:
         raise MediaError("the video's codec is not supported (H.264, HEVC, AV1, VP8, VP9, MPEG-4, MPEG-2, MJPEG are)")
     return moving[0]
 
@@ -187,27 +171,21 @@ def _check_pixels(stream: VideoStream, limit: int) -> None:
 def _packets(container: InputContainer, stream: VideoStream, size: int, most: int) -> list[Packet[VideoStream]]:
     """All packets of the track, as stored.
 
-    Raises MediaTooLargeError where they are more than `most`, MediaError where they hold more bytes than the file of
-    `size` can or where the file says that it was longer.
+    Raises MediaTooLargeError where they are more than `most`, MediaError where they hold more bytes than a file of
+    `size` can, as parts of it that are told to be many frames do, or where it ends within one.
     """
     kept: list[Packet[VideoStream]] = []
-    total, end = 0, 0.0
-    is_matroska = container.format.name.startswith("matroska")
-    for packet in container.demux(() if is_matroska else (stream,)):
-        end = max(end, _end(packet))
-        if packet.stream is not stream or not packet.size or _time(packet) is None:
+    total = 0
+    for packet in container.demux(stream):
+        if not packet.size or _time(packet) is None:
             continue
         kept.append(packet)
         total += packet.size
         if total > 2 * size or (packet.is_corrupt and container.format.name != "mpegts"):
             raise MediaError(_BROKEN)
         if len(kept) > most:
-            raise MediaTooLargeError(
-                f"the video has more than {most} frames, {_MOST_RATE} for each of the seconds that"
-                " it may last (media.max_video_seconds)"
-            )
-    if is_matroska and end < _WHOLE * (container.duration or 0) / av.time_base:
-        raise MediaError(_BROKEN)
+            limit = f"{most}, {_MOST_RATE} for each second that it may last (media.max_video_seconds)"
+            raise MediaTooLargeError(f"the video has more frames than {limit}")
     return kept
 
 
@@ -224,14 +202,9 @@ def _film(container: InputContainer, stream: VideoStream, packets: Sequence[Pack
     return Film(stream, usable, positions, times, keys, stream.time_base or Fraction(1), bool(container.streams.audio))
 
 
-def _time(stored: Packet[Any] | VideoFrame) -> int | None:
+def _time(stored: Packet[VideoStream] | VideoFrame) -> int | None:
     """When it is shown; where the container does not tell, the order of decoding stands in."""
     return stored.dts if stored.pts is None else stored.pts
-
-
-def _end(packet: Packet[Any]) -> float:
-    time = _time(packet)
-    return 0.0 if time is None else float((time + (packet.duration or 0)) * packet.time_base)
 
 
 def _lenient(stream: VideoStream, packet: Packet[VideoStream] | None) -> Iterator[tuple[int, VideoFrame]]:

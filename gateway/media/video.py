@@ -19,7 +19,7 @@ import pybase64
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from gateway.errors import MediaError
+from gateway.errors import MediaError, SilentMediaError
 from gateway.media import audio, budget
 from gateway.media.film import Film, opened
 from gateway.media.prepared import Piece, Prepared
@@ -34,10 +34,6 @@ _CLOCK = 1000
 #: Frames per second at which several short films are shown; few have more.
 _MOST_RATE = 24.0
 
-#: Pixels decoded to get at the very frames that vLLM would pick, about five seconds' work. For a film that needs more,
-#: key frames near them are taken.
-_EXACT_PIXELS = 2_000_000_000
-
 #: Seconds, less than any clock of a container tells apart: what is computed falls on either side of a round number.
 _SLACK = 1e-6
 
@@ -46,7 +42,11 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class VideoLimits:
-    """What a film may be, and what becomes of it: `audio` is the policy for its sound, None to leave that out."""
+    """What a film may be, and what becomes of it: `audio` is the policy for its sound, None to leave that out.
+
+    `exact_pixels` is how many may be decoded to get at the very frames that vLLM would pick (the default is about five
+    seconds' work); for a film that needs more, key frames near them are taken.
+    """
 
     max_pixels: int
     max_seconds: float
@@ -55,6 +55,7 @@ class VideoLimits:
     audio: LongAudio | None
     max_audio_seconds: float
     max_pieces: int
+    exact_pixels: int = 2_000_000_000
 
 
 def probe(data: bytes, limits: VideoLimits) -> float:
@@ -105,7 +106,7 @@ def _evenly(film: Film, limits: VideoLimits) -> _Shown:
     """From the first frame to the last, as `compute_frames_index_to_sample` has it; times to the millisecond."""
     count = min(limits.max_frames, len(film.times))
     wanted = [film.times[index] for index in np.linspace(0, len(film.times) - 1, count, dtype=int)]
-    pictures, size = _pictures(film, wanted, limits.family)
+    pictures, size = _pictures(film, wanted, limits)
     times = [math.floor(film.at(time) * _CLOCK + _SLACK) / _CLOCK for time in pictures]
     return _Shown(list(pictures.values()), times, size)
 
@@ -116,32 +117,33 @@ def _regularly(film: Film, limits: VideoLimits, rate: float) -> _Shown:
     starts = [film.at(time) for time in film.times]
     times = [index / rate for index in range(count)]
     wanted = [film.times[bisect_right(starts, time + _SLACK) - 1] for time in times]
-    pictures, size = _pictures(film, wanted, limits.family)
+    pictures, size = _pictures(film, wanted, limits)
     decoded = list(pictures)
     on_screen = [decoded[max(0, bisect_right(decoded, time) - 1)] for time in wanted]
     return _Shown([pictures[time] for time in on_screen], times, size)
 
 
-def _pictures(film: Film, wanted: Sequence[int], family: Family) -> tuple[dict[int, bytes], Size]:
+def _pictures(film: Film, wanted: Sequence[int], limits: VideoLimits) -> tuple[dict[int, bytes], Size]:
     """The frames wanted, in base64 by the time of each, ascending, and the size of all.
 
     Raises MediaError where most of them cannot be decoded.
     """
-    chosen = _affordable(film, sorted(set(wanted)))
+    chosen = _affordable(film, sorted(set(wanted)), limits.exact_pixels)
     pictures: dict[int, bytes] = {}
     size: Size | None = None
     for time, frame in film.frames(chosen):
         upright = _upright(frame)
-        size = size or _size(upright.size, family)
+        size = size or _size(upright.size, limits.family)
         pictures[time] = _encode(upright, size)
     if size is None or 2 * len(pictures) < len(chosen):
-        raise MediaError("the video is truncated or corrupt")
+        limit = f"{limits.max_pixels} pixels (media.max_image_pixels)"
+        raise MediaError(f"the video is truncated or corrupt, or its frames become larger than {limit}")
     return pictures, size
 
 
-def _affordable(film: Film, wanted: Sequence[int]) -> Sequence[int]:
+def _affordable(film: Film, wanted: Sequence[int], exact_pixels: int) -> Sequence[int]:
     """The times wanted, or where that is too much work, key frames less than half a step from them."""
-    if film.work(wanted) * film.pixels <= _EXACT_PIXELS:
+    if film.work(wanted) * film.pixels <= exact_pixels:
         return wanted
     reach = (wanted[-1] - wanted[0]) / max(1, len(wanted) - 1) / 2
     near = ((time, film.nearest_key(time)) for time in wanted)
@@ -178,4 +180,7 @@ def _options(times: Sequence[float], seconds: float) -> Mapping[str, object]:
 def _sound(data: bytes, limits: VideoLimits) -> Prepared:
     if limits.audio is None:
         return Prepared(())
-    return audio.prepare(data, limits.max_audio_seconds, limits.family, limits.audio, limits.max_pieces)
+    try:
+        return audio.prepare(data, limits.max_audio_seconds, limits.family, limits.audio, limits.max_pieces)
+    except SilentMediaError:
+        return Prepared(())

@@ -11,11 +11,15 @@ from typing import Any
 
 import av
 import numpy as np
+import pybase64
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from numpy.typing import NDArray
 from PIL import Image
 
+from gateway.media.prepared import Prepared
+from gateway.media.video import VideoLimits
+from gateway.settings import Family, MediaSettings
 from tests.media.samples import Samples
 
 Pixels = NDArray[np.uint8]
@@ -24,7 +28,11 @@ Pixels = NDArray[np.uint8]
 _BITS = 10
 
 
-def drawn(number: int, size: tuple[int, int] = (320, 240)) -> Pixels:
+#: Width and height in pixels.
+SIZE = (120, 90)
+
+
+def drawn(number: int, size: tuple[int, int] = SIZE) -> Pixels:
     """A frame that shows its number, over colours that move with it."""
     width, height = size
     y, x = np.mgrid[0:height, 0:width]
@@ -41,40 +49,48 @@ def number_in(image: Image.Image) -> int:
     return int(sum(1 << bit for bit, column in enumerate(middles) if grey[image.height // 4, column] > 127))
 
 
+#: So that encoding takes no time.
+_FAST = {
+    "libx264": {"preset": "ultrafast", "bf": "2"},
+    "libx265": {"preset": "ultrafast", "x265-params": "log-level=none"},
+    "libvpx": {"deadline": "realtime", "cpu-used": "8"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
+    "libsvtav1": {"preset": "12"},
+}
+
+
 def film(
     container: str = "mp4",
     codec: str = "libx264",
     *,
-    frames: int | Sequence[Pixels] = 48,
-    size: tuple[int, int] = (320, 240),
+    frames: int | Sequence[Pixels] = 24,
+    size: tuple[int, int] = SIZE,
     rate: float = 24,
     times: Sequence[int] | None = None,
     pixel_format: str = "yuv420p",
     rotation: int = 0,
-    aspect: Fraction | None = None,
+    aspect: Fraction = Fraction(1),
     sound: Samples | None = None,
     options: dict[str, str] | None = None,
     muxer: dict[str, str] | None = None,
 ) -> bytes:
     """A film of so many numbered frames, or of those given; `times` in milliseconds replace the steady `rate`.
 
-    `sound` at 16 kHz, one channel, becomes a track of its own.
+    `sound` at 16 kHz, one channel, becomes a track of its own. `options` are the encoder's, `muxer` the container's.
     """
     pictures = [drawn(number, size) for number in range(frames)] if isinstance(frames, int) else frames
+    clock = Fraction(1, 1000) if times else 1 / Fraction(rate).limit_denominator(1001)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film"
         with av.open(path, "w", format=container, options=muxer or {}) as output:
             stream = output.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
             stream.width, stream.height, stream.pix_fmt = *size, pixel_format
-            stream.options = (
-                {"preset": "ultrafast", "bf": "2"} | (options or {}) if codec == "libx264" else options or {}
-            )
-            if aspect:
-                stream.codec_context.sample_aspect_ratio = aspect
+            stream.options = _FAST.get(codec, {}) | (options or {})
+            stream.codec_context.sample_aspect_ratio = aspect
+            stream.codec_context.time_base = clock
             if rotation:
                 stream.set_display_rotation(rotation)
             track = None if sound is None else output.add_stream("aac", rate=16_000, layout="mono")
-            clock = Fraction(1, 1000) if times else 1 / Fraction(rate).limit_denominator(1001)
             for index, picture in enumerate(pictures):
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 frame.pts, frame.time_base = times[index] if times else index, clock
@@ -92,18 +108,15 @@ def _add_sound(output: OutputContainer, track: AudioStream, sound: Samples) -> N
         output.mux(track.encode(piece))
 
 
-def shown(base64: bytes) -> list[Image.Image]:
-    """The frames of a prepared video."""
-    import pybase64
+def shown(prepared: Prepared) -> list[Image.Image]:
+    """The frames of a prepared video, which is its first piece."""
+    texts = prepared.pieces[0].base64
+    assert texts is not None
+    return [Image.open(BytesIO(pybase64.b64decode(text, validate=True))) for text in texts.split(b",")]
 
-    return [Image.open(BytesIO(pybase64.b64decode(text, validate=True))) for text in base64.split(b",")]
 
-
-def limits(**changes: Any) -> Any:
+def limits(**changes: Any) -> VideoLimits:
     """Those of the default settings, for a Gemma 4, but for `changes`."""
-    from gateway.media.video import VideoLimits
-    from gateway.settings import Family, MediaSettings
-
     media = MediaSettings()
     values: dict[str, Any] = {
         "max_pixels": media.max_image_pixels,
