@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.media.budget import IMAGE_BUDGETS, image_size, image_tokens
+from gateway.errors import MediaError
+from gateway.media.budget import IMAGE_BUDGETS, VIDEO_FRAME_BUDGET, image_size, image_tokens, video_tokens
 from gateway.settings import Family
 
 G3, G3N, G4 = Family.GEMMA3, Family.GEMMA3N, Family.GEMMA4
@@ -54,6 +55,21 @@ def test_an_image_stays_within_its_budget_whichever_side_is_the_width(width: int
     assert 1 <= columns * rows <= budget
     assert image_size(height, width, G4, budget) == (rows * 48, columns * 48)
     assert image_tokens(width, height, G4, budget) == image_tokens(height, width, G4, budget) <= budget + 2
+
+
+@pytest.mark.parametrize(
+    ("size", "times", "tokens"),
+    [
+        ((320, 240), [0.0], 63 + 2 + 6),
+        ((320, 240), [0.0, 59.9, 60.0], 3 * (63 + 2 + 6) + 2),
+        ((1920, 1080), [index / 24 for index in range(32)], 32 * (66 + 2 + 6) + 31),
+        ((1920, 1080), [6000.0], 66 + 2 + 7),
+    ],
+)
+def test_tokens_of_a_video_are_those_of_its_frames_and_of_the_times_between(
+    size: tuple[int, int], times: list[float], tokens: int
+) -> None:
+    assert video_tokens(*size, times) == tokens
 
 
 @given(SIDES, SIDES)
@@ -112,6 +128,23 @@ def test_gemma_4_costs_what_vllm_puts_in_the_place_of_an_image(by_vllm: Any) -> 
             image_width=width, image_height=height, processor=processor, max_soft_tokens=budget
         )
         assert image_tokens(width, height, G4, budget) == len(replaced.full)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("by_vllm", [G4], indirect=True)
+def test_gemma_4_costs_what_vllm_puts_in_the_place_of_a_video(by_vllm: Any) -> None:
+    processor = by_vllm.get_hf_processor()
+    lengths = np.exp(_random.uniform(-2, 9, len(SIZES)))
+    for (width, height), seconds in zip(SIZES, lengths, strict=True):
+        times = np.linspace(0, seconds, int(_random.integers(1, 33))).tolist()
+        cells = by_vllm._compute_num_soft_tokens(width, height, max_soft_tokens=VIDEO_FRAME_BUDGET)
+        replaced = by_vllm.get_video_repl(
+            timestamps=times, num_soft_tokens_per_frame=[cells] * len(times), processor=processor
+        )
+        try:
+            assert video_tokens(width, height, times) == len(replaced.full)
+        except MediaError:
+            assert max(width, height) == 70 * min(width, height)
 
 
 @pytest.mark.engine
