@@ -7,12 +7,13 @@ import pkgutil
 
 import pytest
 
+from gateway.api import speech
 from gateway.api.dialects import INFERENCE_PATHS
 
 pytestmark = pytest.mark.engine
 
 #: Answered by the gateway itself.
-OWN = {"/v1/models", "/openapi.json"}
+OWN = {"/v1/models", "/openapi.json", *speech.PATHS}
 
 #: What no client may reach, and why.
 WITHHELD: dict[str, set[str]] = {
@@ -92,7 +93,6 @@ WITHHELD: dict[str, set[str]] = {
         "/v2/embed",
         "/v2/rerank",
     },
-    "to be the gateway's own": {"/v1/audio/transcriptions", "/v1/audio/translations"},
     "a WebSocket": {"/v1/realtime"},
 }
 
