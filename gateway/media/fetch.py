@@ -154,24 +154,24 @@ class Fetcher:
         if kept is not None and kept.expires > _now():
             wish.check(len(kept.body))
             return _Fetched(kept.body, "hit")
-        asked = _now()
-        async with self._ask(url, kept) as answer:
+        asked, conditions = _now(), kept.conditions() if kept else {}
+        async with self._ask(url, conditions) as answer:
             location = answer.headers.get("location")
             if answer.status in _REDIRECTS and location is not None:
                 return url.join(location)
-            if answer.status == 304 and kept is not None:
+            if answer.status == 304 and kept and conditions:
                 return self._renew(url, wish, kept, answer, asked)
             body = await self._read(answer, wish)
         self._keep(url, freshness.storable(body, answer.headers, asked, _now(), time.time()))
         return _Fetched(body)
 
     @asynccontextmanager
-    async def _ask(self, url: Url, kept: Stored | None) -> AsyncIterator[exchange.Answer]:
+    async def _ask(self, url: Url, conditions: dict[str, str]) -> AsyncIterator[exchange.Answer]:
         """An answer whose head has come."""
         seconds = self._settings.first_byte_seconds
         late = f"the server did not begin to answer within {seconds:g} seconds (media.first_byte_seconds)"
         async with _within(seconds, late) as deadline, self._dialer.connect(url.origin) as (reader, writer):
-            writer.write(exchange.request(url.authority, url.target, kept.conditions() if kept else {}))
+            writer.write(exchange.request(url.authority, url.target, conditions))
             answer = exchange.Answer(reader)
             await answer.head()
             deadline.reschedule(None)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
 import pytest
 
 from gateway.errors import MediaTooLargeError
+from gateway.media import urls
 from gateway.settings import Modality
 from tests.media.fetching import opened
 from tests.media.site import Page, Pages, answer, redirect
@@ -145,3 +147,14 @@ async def test_the_cache_is_bounded_and_can_be_switched_off(settings: dict[str, 
         for path in ("/a", "/b", "/a", "/b"):
             assert await one.get(base + path) == b"data"
         assert site.connections == requests
+
+
+async def test_a_304_that_was_not_asked_for_renews_nothing() -> None:
+    answers = iter([FRESH, b"HTTP/1.1 304 Not Modified\r\n\r\n"])
+    async with opened({"/": lambda _: next(answers)}) as (one, _, base):
+        await one.get(f"{base}/")
+        url = urls.parse(f"{base}/")
+        kept = one.fetcher._cache.get(url)
+        assert kept is not None
+        one.fetcher._cache.put(url, replace(kept, expires=0))
+        assert "304" in (await one.fault_of(f"{base}/")).message
