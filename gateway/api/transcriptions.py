@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from gateway.api.transcript import Transcript
 from gateway.catalog import Route
 from gateway.errors import GatewayError, InvalidRequestError, MediaTooLargeError, SilentMediaError
 from gateway.media.inline import Media
-from gateway.media.prepared import Piece
+from gateway.media.prepared import Piece, Prepared
 from gateway.settings import Modality
 from gateway.upstream.pool import Engine
 
@@ -43,8 +44,9 @@ class Transcriptions:
         self._check(sent, route)
         with self.edge.admission.slot():
             async with WhileConnected(receive):
-                pieces = await self._clips(sent.file, route)
-                await self._tell(pieces, route, wish, scope, send, seen)
+                prepared = await self._clips(sent.file, route)
+                with self._held(prepared):
+                    await self._tell(prepared.pieces, route, wish, scope, send, seen)
 
     async def _form(self, scope: Scope, receive: Receive, seen: Observation) -> Form:
         body = await self.edge.body(scope, receive, seen)
@@ -59,20 +61,35 @@ class Transcriptions:
         if len(sent.file) > limit:
             raise MediaTooLargeError(f"file: it is over the limit of {limit} bytes (media.max_bytes).", param="file")
 
-    async def _clips(self, data: bytes, route: Route) -> tuple[Piece, ...]:
+    async def _clips(self, data: bytes, route: Route) -> Prepared:
         """The recording as clips that the model hears whole; one of which nothing can be heard is one silent clip."""
-        metrics = self.edge.metrics
         started = time.monotonic()
+        with self._naming_file():
+            try:
+                prepared = await self.media.clips(data, route.model)
+            except SilentMediaError as silence:
+                piece = Piece(Modality.AUDIO, "audio/wav", b"", 0, seconds=silence.seconds, silent=True)
+                prepared = Prepared((piece,))
+        self.edge.metrics.media.observe(time.monotonic() - started)
+        return prepared
+
+    @contextmanager
+    def _held(self, prepared: Prepared) -> Iterator[None]:
+        """Half an hour of sound is 150 MB as an engine gets it: what all requests hold together is bounded."""
+        with ExitStack() as stack:
+            with self._naming_file():
+                stack.enter_context(self.media.holding(prepared))
+            yield
+
+    @contextmanager
+    def _naming_file(self) -> Iterator[None]:
+        """Says in an error of the inner steps, which do not know it, which field it is about."""
         try:
-            pieces = (await self.media.clips(data, route.model)).pieces
-        except SilentMediaError as silence:
-            pieces = (Piece(Modality.AUDIO, "audio/wav", b"", 0, seconds=silence.seconds, silent=True),)
+            yield
         except GatewayError as error:
-            metrics.media_errors.labels(error.code).inc()
+            self.edge.metrics.media_errors.labels(error.code).inc()
             message = f"file: {error.message}."
             raise type(error)(message, param="file", code=error.code, retry_after=error.retry_after) from error
-        metrics.media.observe(time.monotonic() - started)
-        return pieces
 
     async def _tell(
         self, pieces: tuple[Piece, ...], route: Route, wish: Wish, scope: Scope, send: Send, seen: Observation

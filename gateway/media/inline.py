@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -94,6 +94,13 @@ class Media:
         wanted = self._wanted(model, None, None, _WHOLE, _ENDLESS)
         loaded = await self._preparation.loaded(Modality.AUDIO, data, embedded=False)
         return (await self._preparation.prepare(loaded, wanted)).prepared
+
+    def holding(self, prepared: Prepared) -> AbstractContextManager[object]:
+        """Counts what was prepared as media in flight, for as long as it is used.
+
+        Raises OverloadedError where that is too much.
+        """
+        return self._ledger.hold(sum(len(piece.base64 or b"") for piece in prepared.pieces))
 
     async def explain(self, inlined: Inlined) -> None:
         """Decodes the images that went on unseen, after an engine has refused their request.

@@ -457,6 +457,22 @@ async def test_recording_takes_one_slot_whatever_its_pieces(start: Start) -> Non
     await gateway.idle()
 
 
+async def test_recordings_in_work_are_bounded_by_what_they_take(start: Start) -> None:
+    gateway = await start(
+        media={"max_bytes": 3_000_000, "max_video_bytes": 3_000_000, "max_bytes_in_flight": 4_000_000}
+    )
+    gateway.engine.behaviour = saying(numbered)
+
+    short = await post(gateway)
+    long = await post(gateway, long_recording(2))
+
+    error = long.json()["error"]
+    assert (short.status_code, long.status_code, error["code"], error["param"]) == (200, 503, "overloaded", "file")
+    assert "max_bytes_in_flight" in error["message"]
+    assert long.headers["retry-after"] == "2"
+    assert gateway.metric("gemma_gateway_media_bytes_in_flight") == 0
+
+
 async def test_drain_time_over_means_an_error_event_and_not_a_silent_cut(gateway: Running) -> None:
     async def endless(_: Received, writer: asyncio.StreamWriter) -> None:
         await begin(writer)
