@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -77,18 +77,24 @@ class Film:
         return sum(len(self._needed(key, list(group))) for key, group in groupby(wanted, self.key_before))
 
     def frames(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
-        """The frames shown at the `wanted` times, ascending, each with its time.
+        """The frames shown at the `wanted` times, ascending, each with its time; those not found at first come later.
 
-        One that is broken is replaced by the next that can be decoded before the following key frame, or left out.
+        A frame that is broken is replaced by the next before the following key frame that is not, or left out.
         """
         for key, group in groupby(wanted, self.key_before):
-            yield from _due(self._decoded(key, times := list(group)), deque(times))
+            missing = set(group)
+            for time, frame in self._decoded(key, missing):
+                if time in missing:
+                    missing.discard(time)
+                    yield time, frame
+            if missing:  # perhaps the key frame is none: in films of cameras each may refresh a part of the picture
+                yield from _due(self._decoded(self.key_before(key - 1), missing), deque(sorted(missing)))
 
-    def _needed(self, key: int, times: Sequence[int]) -> Sequence[Packet[VideoStream]]:
+    def _needed(self, key: int, times: Collection[int]) -> Sequence[Packet[VideoStream]]:
         last = max(self.positions[time] for time in times)
         return self.packets[self.positions[key] : last + 1]
 
-    def _decoded(self, key: int, times: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+    def _decoded(self, key: int, times: Collection[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Frames from a key frame on; those that are neither in `times` nor needed for others are not decoded."""
         context = self.stream.codec_context
         exact = frozenset(times)

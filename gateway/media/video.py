@@ -138,7 +138,7 @@ def _pictures(film: Film, wanted: Sequence[int], limits: VideoLimits) -> tuple[d
     if size is None or 2 * len(pictures) < len(chosen):
         limit = f"{limits.max_pixels} pixels (media.max_image_pixels)"
         raise MediaError(f"the video is truncated or corrupt, or its frames become larger than {limit}")
-    return pictures, size
+    return dict(sorted(pictures.items())), size
 
 
 def _affordable(film: Film, wanted: Sequence[int], exact_pixels: int) -> Sequence[int]:

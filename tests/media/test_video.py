@@ -79,15 +79,49 @@ def test_the_piece_is_a_list_of_pictures_that_vllm_takes_for_a_video() -> None:
     assert [frame.format for frame in shown(prepared)] == ["WEBP"] * 3
 
 
-def test_skipping_what_is_not_needed_changes_no_pixel() -> None:
-    stored = film(frames=60, pixel_format="yuv444p", options={"bf": "3", "g": "25", "b_pyramid": "normal"})
-    with av.open(BytesIO(stored)) as container:
+GOPS = {
+    "H.264": {"options": {"bf": "3", "g": "25", "b_pyramid": "normal"}},
+    "H.264, open": {"options": {"bf": "3", "x264-params": "open-gop=1:keyint=25"}},
+    "H.264, refreshed by parts": {"options": {"x264-params": "intra-refresh=1:keyint=15"}},
+    "H.264, interlaced": {"options": {"x264-params": "interlaced=1:keyint=25"}, "size": (128, 96)},
+    "HEVC, open": {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=25:open-gop=1"}},
+    "MPEG-2": {"container": "mpegts", "codec": "mpeg2video", "options": {"bf": "2"}},
+    "VP8": {"container": "webm", "codec": "libvpx", "options": {"g": "25", "auto-alt-ref": "1", "lag-in-frames": "9"}},
+    "VP9": {"container": "webm", "codec": "libvpx-vp9", "options": {"g": "25", "deadline": "good"}},
+    "AV1": {"codec": "libsvtav1", "options": {"g": "25"}},
+}
+
+
+@pytest.mark.parametrize("stored", GOPS.values(), ids=GOPS.keys())
+def test_skipping_what_is_not_needed_changes_no_pixel(stored: dict[str, Any]) -> None:
+    data = film(frames=60, **stored)
+    with av.open(BytesIO(data)) as container:
         whole = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
-    prepared = video.prepare(stored, limits(max_frames=9))
+    prepared = video.prepare(data, limits(max_frames=9))
 
     for number, frame in zip(evenly(60, 9), shown(prepared), strict=True):
         np.testing.assert_array_equal(np.asarray(frame.convert("RGB")), whole[number])
+
+
+def test_frames_that_an_edit_hides_are_not_shown() -> None:
+    """As of a film that was cut without encoding it anew: it is stored from the key frame before."""
+    cut_film = BytesIO()
+    with (
+        av.open(BytesIO(film(frames=60, options={"g": "30"}))) as source,
+        av.open(cut_film, "w", format="mp4", options={"avoid_negative_ts": "disabled"}) as output,
+    ):
+        track = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts, packet.dts = (time - 10 * 512 for time in (packet.pts, packet.dts))
+                packet.stream = track
+                output.mux(packet)
+
+    prepared = video.prepare(cut_film.getvalue(), limits(max_frames=5))
+
+    assert numbers(prepared) == [10, 22, 34, 46, 59]
+    assert milliseconds(prepared)[0] == 0
 
 
 def test_frames_larger_than_the_model_sees_come_at_its_size_resampled_as_it_does() -> None:
