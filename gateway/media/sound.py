@@ -30,7 +30,10 @@ SAMPLE_RATE = 16_000
 _RATES = range(1_000, 384_001)
 
 #: Samples of all channels decoded at a time.
-_BLOCK = 1 << 18
+_BLOCK = 1 << 16
+
+#: Blocks resampled at a time: FFmpeg gives a thousand samples each, at which a call costs as much as its work.
+_TOGETHER = 64
 
 #: What cannot be told from silence or from a constant: less than one step of 16 bits from the lowest to the highest.
 _LEAST_SWING = 2.0**-15
@@ -83,8 +86,10 @@ def is_silent(samples: Samples) -> bool:
 
 @contextmanager
 def _reading() -> Iterator[None]:
+    """Names the faults of decoders. What is not a number is looked for where it matters, without numpy's warnings."""
     try:
-        yield
+        with np.errstate(all="ignore"):
+            yield
     except MediaError:
         raise
     except (av.FFmpegError, OSError, ValueError, LookupError, RuntimeError, MemoryError) as fault:
@@ -98,6 +103,7 @@ class _Listener:
         self._max_seconds, self._kept_seconds = max_seconds, kept_seconds
         self._rate, self._count = SAMPLE_RATE, 0
         self._stream: soxr.ResampleStream | None = None
+        self._waiting: list[Samples] = []
         self._kept: list[Samples] = []
         self._low, self._high = np.inf, -np.inf
 
@@ -115,13 +121,16 @@ class _Listener:
         self._count += len(samples)
         if self.seconds > self._max_seconds:
             raise MediaTooLargeError(f"the clip is longer than {self._max_seconds:g} seconds (media.max_audio_seconds)")
-        if wanted and len(samples):
-            self._keep(samples)
+        if wanted:
+            self._waiting.append(samples)
+        if len(self._waiting) >= _TOGETHER:
+            self._keep()
 
     def samples(self) -> Samples:
         """All that was kept, at 16 kHz."""
         if not self._count:
             raise MediaError("the clip is empty")
+        self._keep()
         if self._high - self._low < _LEAST_SWING:
             raise SilentMediaError("the clip is silent", seconds=self.seconds)
         if self._stream:
@@ -135,7 +144,11 @@ class _Listener:
         if rate != SAMPLE_RATE:
             self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="VHQ")
 
-    def _keep(self, samples: Samples) -> None:
+    def _keep(self) -> None:
+        samples = np.concatenate([np.zeros(0, np.float32), *self._waiting])
+        self._waiting.clear()
+        if not samples.size:
+            return
         low, high = float(samples.min()), float(samples.max())
         if not np.isfinite(low) or not np.isfinite(high):
             raise MediaError("the clip holds samples that are not numbers")
