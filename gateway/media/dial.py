@@ -79,7 +79,7 @@ class Dialer:
         self, origin: Origin, addresses: Sequence[Address]
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
-            connected = await self._first(addresses, origin.port)
+            connected = await _first(self._tunnel if self._settings.proxy else _connect, addresses, origin.port)
             if origin.https:
                 return await asyncio.open_connection(sock=connected, ssl=self._tls, server_hostname=origin.host)
             return await asyncio.open_connection(sock=connected)
@@ -114,21 +114,12 @@ class Dialer:
 
     # How
 
-    async def _first(self, addresses: Sequence[Address], port: int) -> socket.socket:
-        """A socket to the first address that can be connected to."""
-        connect = self._tunnel if self._settings.proxy else _connect
-        *others, last = addresses
-        for address in others:
-            with suppress(OSError):
-                return await connect(address, port)
-        return await connect(last, port)
-
     async def _tunnel(self, address: Address, port: int) -> socket.socket:
         """A socket to the proxy that has become one to `address`."""
         proxy = urlsplit(self._settings.proxy or "")
+        host, proxy_port = proxy.hostname or "", proxy.port or 80
         try:
-            proxies = await self._look_up(proxy.hostname or "", proxy.port or 80)
-            tunnel = await _connect(proxies[0], proxy.port or 80)
+            tunnel = await _first(_connect, await self._look_up(host, proxy_port), proxy_port)
         except OSError as fault:
             logger.warning("the proxy for fetches cannot be reached: %s (media.proxy)", fault)
             raise
@@ -149,6 +140,20 @@ def _public_trust() -> ssl.SSLContext:
 def _system_look_up(host: str, port: int) -> Sequence[Address]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [ip_address(entry[4][0]) for entry in found]
+
+
+async def _first(
+    connect: Callable[[Address, int], Awaitable[socket.socket]], addresses: Sequence[Address], port: int
+) -> socket.socket:
+    """A socket to the first address that can be connected to.
+
+    Raises OSError, that of the last.
+    """
+    *others, last = addresses
+    for address in others:
+        with suppress(OSError):
+            return await connect(address, port)
+    return await connect(last, port)
 
 
 async def _connect(address: Address, port: int) -> socket.socket:

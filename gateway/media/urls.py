@@ -14,6 +14,9 @@ from gateway.errors import MediaError, MediaUnreachableError
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _LONGEST_NAME = 253
 
+#: Characters. RFC 9110, section 4.1, asks for 8000 at least; keys of caches they are, too.
+_LONGEST_URL = 8192
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -65,6 +68,8 @@ def _checked(url: httpx.URL) -> Url:
         raise MediaUnreachableError("only http and https URLs are fetched")
     if url.userinfo:
         raise MediaUnreachableError("URLs with a user name or password are not fetched")
+    if len(url.raw_path) > _LONGEST_URL:
+        raise MediaUnreachableError(f"URLs of more than {_LONGEST_URL} characters are not fetched")
     https = url.scheme == "https"
     host = _host(url.raw_host.decode("ascii"))
     shown = f"[{host}]" if ":" in host else host

@@ -124,7 +124,7 @@ async def test_cookies_are_not_kept() -> None:
 
 ZEROS = gzip.compress(b"\0" * 10**6)
 
-#: What a server does, the error, words of its message. The limits are 1000 bytes, 0.4 s to the first byte, 0.6 s.
+#: What a server does, the error, words of its message. The limit is 1000 bytes.
 MISBEHAVIOURS: list[tuple[Page, type[GatewayError], str]] = [
     (answer(b"", "404 Not Found"), MediaUnreachableError, "404"),
     (answer(b"", "500 Oops"), MediaUnreachableError, "500"),
@@ -180,8 +180,6 @@ MISBEHAVIOURS: list[tuple[Page, type[GatewayError], str]] = [
     (answer(ZEROS[:900], content_encoding="identity, br"), MediaUnreachableError, "compress"),
     (HEAD + b"transfer-encoding: gzip\r\n\r\n" + ZEROS[:900], MediaUnreachableError, "compress"),
     (HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", MediaUnreachableError, "compress"),
-    # Takes too long.
-    (None, MediaTimeoutError, "0.4 seconds (media.first_byte_seconds)"),
 ]
 
 
@@ -189,8 +187,7 @@ MISBEHAVIOURS: list[tuple[Page, type[GatewayError], str]] = [
 async def test_a_server_that_misbehaves_is_an_error_of_its_kind(
     page: Page, error: type[GatewayError], text: str
 ) -> None:
-    limits = {"max_bytes": 1000, "first_byte_seconds": 0.4, "fetch_seconds": 0.6}
-    async with opened({"/": page}, **limits) as (one, _, base):
+    async with opened({"/": page}, max_bytes=1000) as (one, _, base):
         fault = await one.fault_of(f"{base}/")
         assert type(fault) is error
         assert text in fault.message
@@ -202,6 +199,14 @@ async def test_a_server_that_misbehaves_is_an_error_of_its_kind(
 async def test_a_redirect_to_another_protocol_is_refused(scheme: str) -> None:
     async with opened({"/": redirect(f"{scheme}://127.0.0.1/etc/passwd")}) as (one, _, base):
         assert "only http and https" in (await one.fault_of(f"{base}/")).message
+
+
+async def test_a_server_that_says_nothing_is_left_in_time() -> None:
+    async with opened({"/": None}, first_byte_seconds=0.2) as (one, site, base):
+        fault = await one.fault_of(f"{base}/")
+        assert type(fault) is MediaTimeoutError
+        assert "0.2 seconds (media.first_byte_seconds)" in fault.message
+        await asyncio.wait_for(site.gone.wait(), 2)
 
 
 async def test_a_chunk_of_one_byte_each_is_refused_although_the_body_is_not_large() -> None:
@@ -221,7 +226,7 @@ async def test_a_server_that_nobody_listens_for_is_unreachable() -> None:
 @pytest.mark.parametrize(("size", "setting"), [(30, "first_byte_seconds"), (1000, "fetch_seconds")])
 async def test_a_slow_drip_ends_at_a_deadline(size: int, setting: str) -> None:
     """Each byte is in time, the head or the whole is not."""
-    one = fetching(first_byte_seconds=0.3, fetch_seconds=0.6, **OPEN)
+    one = fetching(first_byte_seconds=0.5, fetch_seconds=0.8, **OPEN)
     pages: Pages = {
         "/30": answer(b"x"),
         "/1000": itertools.chain([answer(b"x" * 1000)[:-1000]], itertools.repeat(b"x", 1000)),
@@ -234,11 +239,12 @@ async def test_a_slow_drip_ends_at_a_deadline(size: int, setting: str) -> None:
 
 
 async def test_the_time_to_the_first_byte_counts_for_each_hop_and_the_total_for_all() -> None:
-    async with serve({"/": redirect("/b"), "/b": redirect("/c"), "/c": answer(b"x")}, pause=0.003) as site:
+    pages: Pages = {"/": [b"", redirect("/b")], "/b": [b"", redirect("/c")], "/c": [b"", answer(b"x")]}
+    async with serve(pages, pause=0.3) as site:
         url = f"http://127.0.0.1:{site.port}/"
-        assert await fetching(first_byte_seconds=0.6, fetch_seconds=9, **OPEN).get(url) == b"x"
-        fault = await fetching(first_byte_seconds=9, fetch_seconds=0.3, **OPEN).fault_of(url)
-    assert "0.3 seconds (media.fetch_seconds)" in fault.message
+        assert await fetching(first_byte_seconds=0.8, fetch_seconds=9, **OPEN).get(url) == b"x"
+        fault = await fetching(first_byte_seconds=9, fetch_seconds=0.8, **OPEN).fault_of(url)
+    assert "0.8 seconds (media.fetch_seconds)" in fault.message
 
 
 async def test_a_name_that_resolves_slowly_counts_as_time_to_the_first_byte() -> None:
@@ -273,14 +279,14 @@ async def test_closing_the_fetcher_cancels_what_is_under_way() -> None:
 
 
 async def test_no_more_fetches_run_at_once_than_configured_and_waiting_counts_as_time() -> None:
-    limits = {"max_fetches": 1, "first_byte_seconds": 9, "fetch_seconds": 0.3}
+    limits = {"max_fetches": 1, "first_byte_seconds": 9, "fetch_seconds": 0.5}
     async with opened({"/a": None, "/b": None}, **limits) as (one, site, base):
         started = time.monotonic()
         waiting = asyncio.gather(one.fault_of(base + "/a"), one.fault_of(base + "/b"))
         await asyncio.sleep(0.15)
         assert site.paths() == ["/a"]
         assert [type(fault) for fault in await waiting] == [MediaTimeoutError] * 2
-        assert time.monotonic() - started < 0.55
+        assert time.monotonic() - started < 0.95
 
 
 async def test_the_limit_is_told_by_the_setting_of_its_modality() -> None:

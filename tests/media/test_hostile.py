@@ -207,7 +207,7 @@ async def watch() -> AsyncIterator[Site]:
 
 
 async def refused(url: str, *answers: str) -> GatewayError:
-    fault = await fetching(*answers, **OUTSIDE, first_byte_seconds=0.5).fault_of(url)
+    fault = await fetching(*answers, **OUTSIDE, first_byte_seconds=2).fault_of(url)
     assert isinstance(fault, MediaError | MediaTimeoutError)
     return fault
 

@@ -74,6 +74,12 @@ def test_credentials_are_refused(text: str) -> None:
         urls.parse(text)
 
 
+def test_a_url_that_is_too_long_is_refused() -> None:
+    assert len(str(urls.parse("http://a.example/" + "x" * 8000))) > 8000
+    with pytest.raises(MediaUnreachableError, match="8192 characters"):
+        urls.parse("http://a.example/" + "\u00fc" * 3000)
+
+
 @pytest.mark.parametrize(
     ("location", "whereto"),
     [
