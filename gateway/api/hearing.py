@@ -18,11 +18,14 @@ from gateway.media.prepared import Piece
 from gateway.metrics import Metrics
 from gateway.protocol import Buffer, InferenceRequest, mark
 from gateway.upstream import sse
-from gateway.upstream.pool import Engine
+from gateway.upstream.pool import Engine, Reply
 
 logger = logging.getLogger(__name__)
 
 CHAT = "/v1/chat/completions"
+
+#: What vLLM ends a stream with, unless it failed.
+DONE = b"data: [DONE]\n\n"
 
 #: A refusal's class by its status; every other is a plain InvalidRequestError.
 _REFUSALS = {404: NotFoundError, 413: PayloadTooLargeError}
@@ -134,10 +137,7 @@ class Hearing:
                 body = await reply.read_all()
                 exchange.raise_fault(reply, body, seen, self.retry_after)
                 raise _refusal(reply.status, body)
-            aligner = sse.EventAligner()
-            while data := await reply.read():
-                for chunk in _read(aligner.feed(data), seen):
-                    feed.put_nowait(chunk)
+            await _pass_on(reply, feed, seen)
 
     def _body(self, piece: Piece) -> Sequence[Buffer]:
         sound = {"type": "audio_url", "audio_url": {"url": f"data:{piece.media_type};base64,{mark(0)}"}}
@@ -151,6 +151,19 @@ class Hearing:
             "stream_options": {"include_usage": True},
         }
         return InferenceRequest(CHAT, {}, None).with_fields(fields, payloads=(piece.base64 or b"",)).encode()
+
+
+async def _pass_on(reply: Reply, feed: Feed, seen: Observation) -> None:
+    """Raises GatewayError where the reply tells of a failure or ends before its end."""
+    aligner = sse.EventAligner()
+    finished = False
+    while data := await reply.read():
+        events = aligner.feed(data)
+        finished = finished or events.endswith(DONE)
+        for chunk in _read(events, seen):
+            feed.put_nowait(chunk)
+    if not finished:
+        raise EngineFailedError("The engine ended its answer early.")
 
 
 async def _listen(feeds: Sequence[Feed], listener: Listener) -> None:

@@ -347,6 +347,12 @@ async def failing(_: Received, writer: asyncio.StreamWriter) -> None:
     await send(writer, b"")
 
 
+async def unfinished(_: Received, writer: asyncio.StreamWriter) -> None:
+    await begin(writer)
+    await send(writer, event("piece"))
+    await send(writer, b"")
+
+
 async def hanging(_: Received, writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(30)
 
@@ -370,6 +376,8 @@ FAULTS: dict[str, tuple[Behaviour, int, str | None]] = {
     "refuses": (reply(refusal("seed is wrong"), 400), 400, None),
     "lacks the model": (reply(refusal("no such model"), 404), 404, "not_found"),
     "speaks nonsense": (reply(b"data: nonsense\n\n", content_type="text/event-stream"), 502, "engine_failed"),
+    "answers in one piece": (reply(b'{"choices":[]}'), 502, "engine_failed"),
+    "ends without its end": (unfinished, 502, "engine_failed"),
     "breaks off": (broken, 502, "engine_failed"),
     "fails in mid-stream": (failing, 502, "engine_failed"),
     "never answers": (hanging, 504, "engine_timeout"),
