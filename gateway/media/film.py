@@ -217,7 +217,7 @@ def _lenient(stream: VideoStream, packet: Packet[VideoStream] | None) -> Iterato
     """What decoding a packet gives, nothing where it is broken; None drains the decoder."""
     try:
         frames = stream.decode(packet)
-    except av.error.InvalidDataError:
+    except av.FFmpegError:
         return
     for frame in frames:
         if (time := _time(frame)) is not None:
