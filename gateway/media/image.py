@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from io import BytesIO
 
 import pybase64
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from gateway.errors import MediaError, MediaTooLargeError
 from gateway.media import budget, heif
@@ -67,6 +67,11 @@ _RESAMPLING = {
 #: bytes a pixel as JPEG and 1.6 once it is lossless, so that from 3.6 times on it gets smaller by being shrunk.
 _SHRUNK_FROM = 4
 
+#: The most in one JPEG; a progressive one has about ten. Each is a pass over all pixels (30 ms for 40 million) for which a
+#: file needs only 60 bytes, and the engine would make it, too.
+_MOST_SCANS = 64
+_SCAN = b"\xff\xda"
+
 #: Pixels of a side, the most that WebP can hold.
 _WEBP_SIDE = 16_383
 
@@ -88,6 +93,7 @@ def prepare(
     with _decoding(max_pixels):
         image = Image.open(BytesIO(data), formats=_READ)
         _check_size(image.size, max_pixels)
+        _check_scans(image, data)
         media_type = None if _hides_transparency(image) else _PASSED.get(image.format or "")
         base64 = None
         if media_type and not (shrink and worth_shrinking(*image.size, family, max_soft_tokens)):
@@ -139,6 +145,20 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise MediaError("the image is empty")
     if width * height > max_pixels:
         raise MediaTooLargeError(_too_large(f"{width}x{height} = {width * height}", max_pixels))
+
+
+def _check_scans(image: Image.Image, data: bytes) -> None:
+    if image.format in ("JPEG", "MPO") and data.count(_SCAN) > _MOST_SCANS:
+        raise MediaError(f"the image has more than {_MOST_SCANS} scans, which no camera or program writes")
+
+
+def _check_strips(image: ImageFile.ImageFile) -> None:
+    """A TIFF may name fewer strips or tiles than its size takes: Pillow would leave the rest black."""
+    if image.format != "TIFF":
+        return
+    named = sum((right - left) * (bottom - top) for _, (left, top, right, bottom), *_ in image.tile)
+    if named < image.width * image.height:
+        raise MediaError("the image is truncated or corrupt")
 
 
 def _too_large(actual: str, limit: int) -> str:

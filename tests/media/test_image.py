@@ -157,6 +157,15 @@ def test_a_bomb_is_refused_before_a_pixel_is_decoded(size: tuple[int, int]) -> N
         prepare(bomb(*size))
 
 
+def test_a_jpeg_of_endless_scans_is_refused() -> None:
+    """Sixty bytes more make the engine pass once more over all pixels."""
+    data = image_bytes("JPEG", picture(), progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    assert prepare(data[:-2] + last * 20 + data[-2:])[0] == "image/jpeg"
+    with pytest.raises(MediaError, match="64 scans"):
+        prepare(data[:-2] + last * 100 + data[-2:])
+
+
 #: More than four times the pixels of 432 x 336, which is what Gemma 4 sees of it at 70 tokens.
 LARGE = (960, 720)
 
