@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from unicodedata import combining, normalize
 
 from babel import Locale
 
@@ -14,11 +15,12 @@ _NONE = frozenset({"mul", "root", "und", "zxx"})
 
 
 def english_name(language: str, param: str) -> str:
-    """The English name of a language given by its ISO 639 code (`pt`, `pt-BR`, `yue`) or by that name in any case.
+    """The English name of a language given by its ISO 639 code (`pt`, `pt-BR`, `yue`) or by that name.
 
-    The names are those of Unicode's CLDR. Raises InvalidRequestError naming `param` where there is none.
+    Neither case nor accents matter. The names are those of Unicode's CLDR. Raises InvalidRequestError naming `param`
+    where there is none.
     """
-    wanted = language.strip().replace("-", "_").lower()
+    wanted = _folded(language.strip()).replace("-", "_")
     names = _names()
     name = names.get(wanted) or names.get(wanted.partition("_")[0])
     if name is None:
@@ -32,4 +34,8 @@ def english_name(language: str, param: str) -> str:
 @cache
 def _names() -> Mapping[str, str]:
     codes = {code: name for code, name in Locale("en").languages.items() if code not in _NONE}
-    return {name.lower(): name for name in codes.values()} | {code.lower(): name for code, name in codes.items()}
+    return {_folded(name): name for name in codes.values()} | {code.lower(): name for code, name in codes.items()}
+
+
+def _folded(text: str) -> str:
+    return "".join(letter for letter in normalize("NFKD", text.casefold()) if not combining(letter))

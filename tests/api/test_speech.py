@@ -80,6 +80,8 @@ def test_unknown_target_of_a_translation_is_refused_by_name() -> None:
         ("yue", "Cantonese"),
         ("sWAHILI", "Swahili"),
         (" fr ", "French"),
+        ("maori", "Māori"),
+        ("Norwegian Bokmal", "Norwegian Bokmål"),
     ],
 )
 def test_language_is_known_by_code_and_by_name(given: str, name: str) -> None:

@@ -84,14 +84,22 @@ def test_ready_line_can_be_pasted(made: Made) -> None:
     assert json.loads(made.run(["bash", "-c", command]))["choices"]
 
 
-CURLS = [block for block in SHELL if block.startswith("curl")]
+CHATS = [block for block in SHELL if block.startswith("curl") and "/chat/" in block]
 
 
-@pytest.mark.parametrize("block", CURLS, ids=["text", "picture", "clip"])
+@pytest.mark.parametrize("block", CHATS, ids=["text", "picture", "clip"])
 def test_first_request_is_answered(made: Made, block: str) -> None:
     answer = json.loads(made.run(["bash", "-c", block]))
 
     assert answer["choices"][0]["message"]["role"] == "assistant"
+
+
+def test_recording_becomes_text(made: Made) -> None:
+    (block,) = [block for block in SHELL if "/audio/" in block]
+
+    answer = json.loads(made.run(["bash", "-c", block]))
+
+    assert answer["usage"]["input_token_details"]["audio_tokens"] > 0
 
 
 def test_python_examples_run(made: Made) -> None:

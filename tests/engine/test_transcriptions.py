@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import openai
 import pytest
 from openai.types.audio import TranscriptionTextDoneEvent
 
+from gateway.api import speech
+from gateway.api.form import Form
 from gateway.media import budget
 from gateway.settings import Family
 from tests.engine import media
@@ -66,6 +70,20 @@ def test_translation_is_another_task_for_the_model(client: openai.OpenAI) -> Non
     )
 
     assert (answer.language, answer.duration) == ("english", 2.0)
+
+
+@pytest.mark.parametrize("path", speech.PATHS)
+def test_gemma_3n_is_told_what_vllms_own_route_tells_it_in_each_of_its_languages(path: str) -> None:
+    from vllm.model_executor.models.gemma3n_mm import Gemma3nForConditionalGeneration as Gemma3n
+
+    task = "translate" if path == speech.TRANSLATIONS else "transcribe"
+    for language in (None, *Gemma3n.supported_languages):
+        theirs = SimpleNamespace(audio=None, language=language, task_type=task, to_language="en")
+        theirs.stt_config = SimpleNamespace(sample_rate=RATE)
+        prompt = str(Gemma3n.get_generation_prompt(theirs)["prompt"])
+        fields = {"language": (language,)} if language else {}
+        ours = speech.read(path, Form(fields, b"")).instruction(Family.GEMMA3N).replace("Māori", "Maori")
+        assert prompt == f"<start_of_turn>user\n{ours} <audio_soft_token><end_of_turn>\n<start_of_turn>model\n"
 
 
 def test_engines_own_refusal_reaches_the_client(client: openai.OpenAI) -> None:
