@@ -44,7 +44,7 @@ Size = tuple[int, int]
 class VideoLimits:
     """What a film may be, and what becomes of it: `audio` is the policy for its sound, None to leave that out.
 
-    `exact_pixels` is how many may be decoded to get at the very frames that vLLM would pick (the default is about five
+    `exact_pixels` is how many may be decoded to get at the very frames that vLLM would pick (the default is about three
     seconds' work); for a film that needs more, key frames near them are taken.
     """
 

@@ -362,6 +362,18 @@ def test_a_header_that_tells_ten_hours_of_a_second_is_not_believed() -> None:
     assert len(numbers(video.prepare(bytes(stored), limits()))) == 24
 
 
+def test_a_table_that_tells_a_million_frames_of_a_small_file_is_refused() -> None:
+    """Every length is that of a frame of one byte: this is where an index would grow to gigabytes."""
+    stored = bytearray(film(muxer=FAST_START))
+    million = (1 << 20).to_bytes(4, "big")
+    for box, offset, value in ((b"stsz", 8, (1).to_bytes(4, "big") + million), (b"stsc", 16, million)):
+        place = stored.index(box) + offset
+        stored[place : place + len(value)] = value
+
+    with pytest.raises(MediaError, match="truncated or corrupt"):
+        video.prepare(bytes(stored), limits())
+
+
 def spoiled(stored: bytes, share: float) -> bytes:
     """The film with the pictures in the first part of it overwritten."""
     data = bytearray(stored)
