@@ -67,8 +67,8 @@ _RESAMPLING = {
 #: bytes a pixel as JPEG and 1.6 once it is lossless, so that from 3.6 times on it gets smaller by being shrunk.
 _SHRUNK_FROM = 4
 
-#: The most in one JPEG; a progressive one has about ten. Each is a pass over all pixels (30 ms for 40 million) for which a
-#: file needs only 60 bytes, and the engine would make it, too.
+#: The most in one JPEG; a progressive one has about ten. Each is a pass over all pixels (30 ms for 40 million), which
+#: the engine would make as well, and takes no more than 60 bytes of the file.
 _MOST_SCANS = 64
 _SCAN = b"\xff\xda"
 
@@ -156,7 +156,8 @@ def _check_strips(image: ImageFile.ImageFile) -> None:
     """A TIFF may name fewer strips or tiles than its size takes: Pillow would leave the rest black."""
     if image.format != "TIFF":
         return
-    named = sum((right - left) * (bottom - top) for _, (left, top, right, bottom), *_ in image.tile)
+    boxes = [tile.extents for tile in image.tile if tile.extents]
+    named = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
     if named < image.width * image.height:
         raise MediaError("the image is truncated or corrupt")
 
