@@ -82,7 +82,7 @@ def _image(data: bytes, wanted: Wanted, rate: float | None) -> Prepared:  # noqa
         wanted.max_pixels,
         wanted.family,
         wanted.max_soft_tokens,
-        shrink=wanted.shrink and not wanted.pan_and_scan,
+        shrink=wanted.shrink,
         pan_and_scan=wanted.pan_and_scan,
     )
 

@@ -165,7 +165,7 @@ class Media:
             family=model.family,
             max_soft_tokens=tokens,
             pan_and_scan=model.pan_and_scan,
-            shrink=settings.shrink_images,
+            shrink=settings.shrink_images and not model.pan_and_scan,
             long_audio=options.long_audio,
             video_audio=options.video_audio and Modality.AUDIO in model.modalities,
             max_pixels=settings.max_image_pixels,
