@@ -178,8 +178,9 @@ def _verify(image: Image.Image) -> None:
     image.load()
 
 
-def _seen(image: Image.Image, max_pixels: int) -> Image.Image:
+def _seen(image: ImageFile.ImageFile, max_pixels: int) -> Image.Image:
     """As RGB, or RGBA where it has an alpha channel, upright."""
+    _check_strips(image)
     image.load()
     _check_size(image.size, max_pixels)
     with suppress(*_FAULTS):

@@ -117,6 +117,15 @@ def test_a_truncated_image_is_an_error(kind: str, kept: float) -> None:
         prepare(data[: int(len(data) * kept)])
 
 
+def test_a_tiff_whose_directory_misses_strips_is_an_error() -> None:
+    data = bytearray(image_bytes("TIFF", picture(size=(200, 200))))
+    height = data.index(struct.pack("<HHII", 257, 4, 1, 200))
+    data[height + 8 : height + 12] = struct.pack("<I", 1_000)
+
+    with pytest.raises(MediaError, match="truncated"):
+        prepare(bytes(data))
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b"\0", b"hello", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%!PS-Adobe-3.0 EPSF-3.0", b"%PDF-1.4"],
