@@ -43,7 +43,7 @@ class Flights(Generic[K, V]):
             flight.waiting -= 1
             if not flight.waiting:
                 self._forget(key, flight)
-                flight.task.cancel()
+                flight.task.cancel()  # Where it has ended already, this keeps asyncio from logging what nobody saw.
         return _result(flight.task)
 
     async def aclose(self) -> None:
@@ -63,8 +63,6 @@ class Flights(Generic[K, V]):
     def _land(self, key: K, flight: _Flight[V]) -> None:
         self._forget(key, flight)
         self._tasks.discard(flight.task)
-        # Looked at here, for all waiters may have left: asyncio logs exceptions that nobody has looked at.
-        _ = flight.task.cancelled() or flight.task.exception()
 
     def _forget(self, key: K, flight: _Flight[V]) -> None:
         """Lets nobody join any more; another flight for the same key may have begun since."""
