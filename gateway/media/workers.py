@@ -104,10 +104,21 @@ def _timed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[flo
 
 def _confine() -> None:
     """Makes this process one that can do little harm."""
+    _silence()
     os.nice(_NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     limit = _address_space() + _MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _silence() -> None:
+    """What libraries say of a broken file would stand between the lines of the log, as long and as often as clients
+    like; the faults that matter are raised.
+    """
+    sink = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(sink, stream)
+    os.close(sink)
 
 
 def _address_space() -> int:

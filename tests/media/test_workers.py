@@ -39,6 +39,10 @@ def _take(size: int) -> int:
     return len(bytearray(size))
 
 
+def _outputs() -> list[str]:
+    return [str(Path(f"/proc/self/fd/{stream}").readlink()) for stream in (1, 2)]
+
+
 @asynccontextmanager
 async def pool(metrics: Metrics | None = None, **limits: float) -> AsyncIterator[Workers]:
     workers = Workers(MediaSettings.model_validate({"decode_workers": 1, **limits}), metrics or Metrics())
@@ -101,6 +105,11 @@ async def test_memory_of_a_worker_is_bounded() -> None:
             await workers.run(Modality.IMAGE, _take, 8 << 30)
 
         assert await workers.run(Modality.IMAGE, _take, 1 << 20) == 1 << 20
+
+
+async def test_what_decoders_print_of_a_file_does_not_reach_the_log() -> None:
+    async with pool() as workers:
+        assert await workers.run(Modality.AUDIO, _outputs) == ["/dev/null", "/dev/null"]
 
 
 async def test_nobody_waiting_ends_the_work(tmp_path: Path) -> None:
