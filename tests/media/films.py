@@ -115,6 +115,20 @@ def shown(prepared: Prepared) -> list[Image.Image]:
     return [Image.open(BytesIO(pybase64.b64decode(text, validate=True))) for text in texts.split(b",")]
 
 
+def numbers(prepared: Prepared) -> list[int]:
+    """Which frames are in the first piece."""
+    return [number_in(frame) for frame in shown(prepared)]
+
+
+def milliseconds(prepared: Prepared) -> Any:
+    return prepared.options["frames_indices"]
+
+
+def evenly(frames: int, count: int) -> list[int]:
+    """What vLLM's `compute_frames_index_to_sample` gives."""
+    return list(np.linspace(0, frames - 1, count, dtype=int))
+
+
 def limits(**changes: Any) -> VideoLimits:
     """Those of the default settings, for a Gemma 4, but for `changes`."""
     media = MediaSettings()
