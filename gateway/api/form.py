@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from python_multipart import MultipartParser
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from gateway.errors import InvalidRequestError
@@ -86,7 +86,7 @@ def _parse(boundary: bytes, body: bytes) -> list[tuple[str, _Part]]:
         # The parser bounds the number and the size of each part's headers.
         parser = MultipartParser(boundary, collector.callbacks())  # type: ignore[arg-type]
         parser.write(body)
-    except MultipartParseError as fault:
+    except FormParserError as fault:
         raise InvalidRequestError(f"The multipart body is broken: {fault}.") from fault
     if not collector.complete:
         raise InvalidRequestError("The multipart body ends before its last boundary.")

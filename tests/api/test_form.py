@@ -57,6 +57,7 @@ BROKEN = {
     "JSON": (b"application/json", b"{}", None, "not as application/json"),
     "no boundary": (b"multipart/form-data", body(FILE), None, "no boundary"),
     "another boundary": (b"multipart/form-data; boundary=C", body(FILE), None, "broken"),
+    "endless boundary": (b"multipart/form-data; boundary=" + b"B" * 300, body(FILE), None, "broken"),
     "empty": (TYPE, b"", None, "ends before"),
     "cut off": (TYPE, body(FILE)[:-6], None, "ends before"),
     "no file": (TYPE, body(part("model", b"gemma")), "file", "missing"),
