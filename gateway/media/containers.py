@@ -45,7 +45,7 @@ def is_cut_off(data: bytes) -> bool:
     length open, as a stream does, and where it is too broken to say anything.
     """
     if data[:4] in _LAYOUTS:
-        place, length = _sound_chunk(data)
+        place, length = _form(data) if data[8:12] == b"AVI " else _sound_chunk(data)
         return 0 <= length < _OPEN_END and place + length > len(data)
     if data[4:8] == b"ftyp":
         return _box_is_cut_off(data)
@@ -67,6 +67,11 @@ def with_open_end(data: bytes) -> bytes:
     if length or place == len(data) or place < form_end < _OPEN_END:
         return data
     return data[: place - 4] + b"\xff\xff\xff\xff" + data[place:]
+
+
+def _form(data: bytes) -> tuple[int, int]:
+    """Where the outermost chunk begins and its length: a film's sound and pictures are all over it."""
+    return 8, int.from_bytes(data[4:8], "little")
 
 
 def _sound_chunk(data: bytes) -> tuple[int, int]:
