@@ -142,3 +142,15 @@ def test_frames_are_what_a_wide_film_costs(client: openai.OpenAI) -> None:
     answer = ask(client, video_part(film(frames=3, size=(960, 64))))
 
     assert counted(answer)["video"] == video_tokens(960, 64, [0, 1 / 24, 2 / 24])
+
+
+@pytest.mark.parametrize(
+    "content", [b"#EXTM3U\nhttp://127.0.0.1/a.ts\n", film()[:-3000]], ids=["a playlist", "cut off"]
+)
+def test_what_is_no_whole_film_is_a_400_that_names_the_part(client: openai.OpenAI, content: bytes) -> None:
+    with pytest.raises(openai.BadRequestError) as refusal:
+        ask(client, video_part(content))
+
+    error: Any = refusal.value.body
+    assert error["param"].startswith("messages[0].content[0]")
+    assert "the video is truncated" in error["message"] or "no video of a known format" in error["message"]
