@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import pybase64
 from blake3 import blake3
-from cachetools import LRUCache
 
 from gateway.errors import MediaTooLargeError
 from gateway.media import budget, folder, header, image, sources
+from gateway.media.cache import Cache
 from gateway.media.decode import Wanted, decode, seconds
 from gateway.media.fetch import Fetcher
 from gateway.media.flights import Flights
@@ -26,6 +26,9 @@ from gateway.settings import MediaSettings, Modality
 
 #: Bytes; what is larger is hashed and encoded in a thread (4 MiB take about a millisecond).
 _LARGE = 4 << 20
+
+#: Nothing that takes more than one in so many of the cache's bytes is kept: it would drive out too much.
+_SHARE = 8
 
 #: Bytes that an entry of the cache takes besides its data, roughly.
 _ENTRY = 1024
@@ -67,7 +70,8 @@ class Preparation:
         self._ledger = ledger
         self._workers = Workers(settings, metrics)
         self._flights: Flights[bytes, Prepared] = Flights()
-        self._known: LRUCache[bytes, Prepared] = LRUCache(max(1, settings.cache_bytes), getsizeof=_size)
+        kept_bytes = metrics.media_cache_bytes.labels("decoded")
+        self._known: Cache[bytes, Prepared] = Cache(settings.cache_bytes, settings.cache_entries, kept_bytes, _size)
         self.warm = self._workers.warm
 
     async def aclose(self) -> None:
@@ -134,7 +138,8 @@ class Preparation:
             prepared = await self._workers.run(
                 loaded.modality, decode, loaded.modality, bytes(loaded.data), loaded.embedded, wanted, rate
             )
-        self._keep(key, prepared)
+        if _size(prepared) <= self._settings.cache_bytes // _SHARE:
+            self._known.put(key, prepared)
         return prepared
 
     def _at_a_glance(self, loaded: Loaded, wanted: Wanted) -> Prepared | None:
@@ -149,14 +154,6 @@ class Preparation:
             seen.width, seen.height, wanted.family, wanted.max_soft_tokens, pan_and_scan=wanted.pan_and_scan
         )
         return Prepared((Piece(Modality.IMAGE, seen.media_type, None, tokens),))
-
-    def _keep(self, key: bytes, prepared: Prepared) -> None:
-        if _size(prepared) > self._settings.cache_bytes // 4:
-            return
-        self._known[key] = prepared
-        while len(self._known) > self._settings.cache_entries:
-            self._known.popitem()
-        self._metrics.media_cache_bytes.labels("decoded").set(self._known.currsize)
 
 
 async def _apart(size: int, work: Callable[[], T]) -> T:
