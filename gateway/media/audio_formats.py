@@ -31,7 +31,6 @@ _MAGIC = (
     (b"OggS", Format("ogg", sndfile=True)),
     (b".snd", Format("au", sndfile=True)),
     (b"caff", Format("caf", sndfile=True)),
-    (b"\x1aE\xdf\xa3", Format("matroska")),
     (b"#!AMR", Format("amr")),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", Format("asf")),
 )
@@ -40,10 +39,12 @@ _MAGIC = (
 _CHUNKED = {
     (b"RIFF", b"WAVE"): WAV,
     (b"RF64", b"WAVE"): WAV,
-    (b"RIFF", b"AVI "): Format("avi"),
     (b"FORM", b"AIFF"): _AIFF,
     (b"FORM", b"AIFC"): _AIFF,
 }
+
+#: Containers of films that can hold sound; M4A, MOV and 3GP are the first, WebM is the second.
+_FILMS = ("mov", "matroska", "avi", "mpegts")
 
 #: Where Ogg's first page begins to tell its codec, at the latest.
 _OGG_CODEC = 64
@@ -74,11 +75,14 @@ def without_tag(data: bytes) -> bytes:
 
 
 def _by_magic(data: bytes) -> Format | None:
-    if data[4:8] == b"ftyp":
-        return Format("mov")
     if data.startswith(b"OggS") and b"OpusHead" in data[:_OGG_CODEC]:
         return _OPUS  # FFmpeg's decoder takes 0.4 of libsndfile's time
     return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
+
+
+def _film(data: bytes) -> Format | None:
+    found = video_formats.demuxer(data)
+    return Format(found) if found in _FILMS else None
 
 
 def _by_frame(data: bytes) -> Format | None:

@@ -44,6 +44,25 @@ _MISCOUNT = 0.1
 #: What libsndfile says where the header leaves the number of samples open.
 _OPEN_END = 2**63 - 1
 
+#: The decoders that FFmpeg may use, also to guess what a container holds. Not those of pictures, nor the many of games.
+_DECODERS = (
+    *("aac", "aac_latm", "ac3", "alac", "amrnb", "amrwb", "eac3", "flac", "gsm", "gsm_ms", "mp1", "mp1float", "mp2"),
+    *("mp2float", "mp3", "mp3float", "opus", "vorbis", "wmalossless", "wmapro", "wmav1", "wmav2", "wmavoice"),
+    *(
+        "adpcm_ima_qt",
+        "adpcm_ima_wav",
+        "adpcm_ms",
+        "pcm_alaw",
+        "pcm_bluray",
+        "pcm_dvd",
+        "pcm_mulaw",
+        "pcm_s8",
+        "pcm_u8",
+    ),
+    *(f"pcm_{kind}{width}{end}" for kind in "su" for width in (16, 24, 32) for end in ("be", "le")),
+    *(f"pcm_f{width}{end}" for width in (32, 64) for end in ("be", "le")),
+)
+
 _EXACT = ("PCM_16", "PCM_24", "FLOAT")
 
 Samples = NDArray[np.float32]
@@ -182,13 +201,21 @@ def _sndfile_blocks(file: soundfile.SoundFile) -> Iterator[_Block]:
 
 
 def _ffmpeg_blocks(data: bytes, demuxer: str) -> Iterator[_Block]:
-    with av.open(BytesIO(data), format=demuxer, metadata_errors="ignore") as container:
-        if not container.streams.audio:
-            raise MediaError("the file has no audio track")
-        stream = container.streams.audio[0]
-        stream.thread_count = 1
+    options = {"codec_whitelist": ",".join(_DECODERS)}
+    with av.open(BytesIO(data), format=demuxer, options=options, metadata_errors="ignore") as container:
+        stream = _track(container)
         declared = float(stream.duration * stream.time_base) if demuxer == "mov" and stream.duration else None
         yield from _without_filling(_frames(container, stream), declared)
+
+
+def _track(container: av.container.InputContainer) -> av.AudioStream:
+    if not container.streams.audio:
+        raise MediaError("the file has no audio track")
+    stream = container.streams.audio[0]
+    if stream.codec_context is None or stream.codec_context.name not in _DECODERS:
+        raise MediaError("the codec of the audio track is not supported")
+    stream.thread_count = 1
+    return stream
 
 
 def _frames(container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[_Block]:

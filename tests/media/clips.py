@@ -119,6 +119,7 @@ FFMPEG: dict[str, tuple[str, Encoder]] = {
     "AAC ADTS": ("aac", by_ffmpeg("adts", "aac")),
     "WebM Opus": ("matroska", by_ffmpeg("webm", "libopus")),
     "Matroska AAC film": ("matroska", by_ffmpeg("matroska", "aac", film=True)),
+    "MPEG-TS film": ("mpegts", by_ffmpeg("mpegts", "aac", film=True)),
     "AVI film": ("avi", by_ffmpeg("avi", "pcm_s16le", film=True)),
     "WMA": ("asf", by_ffmpeg("asf", "wmav2")),
 }

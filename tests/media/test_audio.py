@@ -87,6 +87,8 @@ NO_CLIPS = {
     "one sample": clip(tone(0.5, 16_000)[:1], 16_000),
     "less than a token": clip(tone(0.5, 16_000)[: SHORTEST - 1], 16_000),
     "a film without sound": clips.silent_film(),
+    "a codec of games": clips.by_ffmpeg("avi", "adpcm_swf")(tone(0.5, 22_050), 22_050),
+    "a moving picture": image_bytes("GIF"),
     **{repr(magic): magic + b"\0" * 50 for magic in MAGIC},
 }
 

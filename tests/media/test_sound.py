@@ -138,7 +138,7 @@ def test_a_webm_from_a_browser_without_lengths_is_read_to_its_end() -> None:
 
 CUT = {**SNDFILE, **{name: encode for name, (_, encode) in FFMPEG.items()}}
 #: Their containers tell nothing of their length.
-SILENT_ON_LENGTH = ("AAC ADTS", "WMA")
+SILENT_ON_LENGTH = ("AAC ADTS", "MPEG-TS film", "WMA")
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
