@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from gateway.api import exchange
 from gateway.api.client import Scope
 from gateway.api.observation import Observation
 from gateway.errors import EngineFailedError, GatewayError, InvalidRequestError, NotFoundError, PayloadTooLargeError
+from gateway.media.preparation import Ready
 from gateway.media.prepared import Piece
 from gateway.metrics import Metrics
 from gateway.protocol import Buffer, InferenceRequest, mark
@@ -91,6 +92,16 @@ Feed = asyncio.Queue[Chunk | None]
 
 
 @dataclass(frozen=True, slots=True)
+class _Question:
+    """One piece, the engine's key for it, the headers of its request, and where the answer goes."""
+
+    piece: Piece
+    uuid: str
+    headers: list[tuple[bytes, bytes]]
+    answer: Feed = field(default_factory=asyncio.Queue)
+
+
+@dataclass(frozen=True, slots=True)
 class Hearing:
     """How the pieces of one request are asked. `question` holds the fields of Chat Completions beside the messages."""
 
@@ -102,45 +113,46 @@ class Hearing:
     at_once: int
     retry_after: float
 
-    async def run(self, pieces: Sequence[Piece], listener: Listener, scope: Scope, seen: Observation) -> None:
+    async def run(self, ready: Ready, listener: Listener, scope: Scope, seen: Observation) -> None:
         """Asks about all pieces, at most `at_once` at a time, and tells `listener`; the first failure ends them all.
 
         Of a silent piece nothing is asked. What the engine says ahead of the listener is kept, a few kilobytes of text
         for a piece. Raises GatewayError.
         """
-        feeds: list[Feed] = [asyncio.Queue() for _ in pieces]
+        questions = [
+            _Question(piece, ready.uuid(index), exchange.headers(scope, f"{seen.request_id}-{index}"))
+            for index, piece in enumerate(ready.prepared.pieces)
+        ]
         turns = asyncio.Semaphore(self.at_once)
         try:
             async with asyncio.TaskGroup() as group:
-                for index, (piece, feed) in enumerate(zip(pieces, feeds, strict=True)):
-                    headers = exchange.headers(scope, f"{seen.request_id}-{index}")
-                    group.create_task(self._take_turn(turns, piece, headers, feed, seen))
-                await _listen(feeds, listener)
+                for question in questions:
+                    group.create_task(self._take_turn(turns, question, seen))
+                await _listen(questions, listener)
         except ExceptionGroup as faults:
             # The edge tells errors by their class.
             raise faults.exceptions[0] from faults
 
-    async def _take_turn(
-        self, turns: asyncio.Semaphore, piece: Piece, headers: list[tuple[bytes, bytes]], feed: Feed, seen: Observation
-    ) -> None:
-        if not piece.silent:
+    async def _take_turn(self, turns: asyncio.Semaphore, question: _Question, seen: Observation) -> None:
+        if not question.piece.silent:
             async with turns:
-                await self._ask(piece, headers, feed, seen)
-        feed.put_nowait(None)
+                await self._ask(question, seen)
+        question.answer.put_nowait(None)
 
-    async def _ask(self, piece: Piece, headers: list[tuple[bytes, bytes]], feed: Feed, seen: Observation) -> None:
+    async def _ask(self, question: _Question, seen: Observation) -> None:
         with (
             exchange.counted(self.metrics, self.engine.name),
-            await self.engine.send(b"POST", CHAT, self._body(piece), headers) as reply,
+            await self.engine.send(b"POST", CHAT, self._body(question), question.headers) as reply,
         ):
             if reply.status != 200:
                 body = await reply.read_all()
                 exchange.raise_fault(reply, body, seen, self.retry_after)
                 raise _refusal(reply.status, body)
-            await _pass_on(reply, feed, seen)
+            await _pass_on(reply, question.answer, seen)
 
-    def _body(self, piece: Piece) -> Sequence[Buffer]:
-        sound = {"type": "audio_url", "audio_url": {"url": f"data:{piece.media_type};base64,{mark(0)}"}}
+    def _body(self, question: _Question) -> Sequence[Buffer]:
+        url = f"data:{question.piece.media_type};base64,{mark(0)}"
+        sound = {"type": "audio_url", "audio_url": {"url": url}, "uuid": question.uuid}
         text = {"type": "text", "text": self.instruction}
         content = [text, sound] if self.text_first else [sound, text]
         fields = {
@@ -150,7 +162,8 @@ class Hearing:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        return InferenceRequest(CHAT, {}, None).with_fields(fields, payloads=(piece.base64 or b"",)).encode()
+        payloads = (question.piece.base64 or b"",)
+        return InferenceRequest(CHAT, {}, None).with_fields(fields, payloads=payloads).encode()
 
 
 async def _pass_on(reply: Reply, feed: Feed, seen: Observation) -> None:
@@ -166,9 +179,9 @@ async def _pass_on(reply: Reply, feed: Feed, seen: Observation) -> None:
         raise EngineFailedError("The engine ended its answer early.")
 
 
-async def _listen(feeds: Sequence[Feed], listener: Listener) -> None:
-    for index, feed in enumerate(feeds):
-        while (chunk := await feed.get()) is not None:
+async def _listen(questions: Sequence[_Question], listener: Listener) -> None:
+    for index, question in enumerate(questions):
+        while (chunk := await question.answer.get()) is not None:
             await listener(index, chunk)
 
 

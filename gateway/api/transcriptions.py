@@ -21,6 +21,7 @@ from gateway.api.transcript import Transcript
 from gateway.catalog import Route
 from gateway.errors import GatewayError, InvalidRequestError, MediaTooLargeError, SilentMediaError
 from gateway.media.inline import Media
+from gateway.media.preparation import Ready
 from gateway.media.prepared import Piece, Prepared
 from gateway.settings import Modality
 from gateway.upstream.pool import Engine
@@ -44,9 +45,9 @@ class Transcriptions:
         self._check(sent, route)
         with self.edge.admission.slot():
             async with WhileConnected(receive):
-                prepared = await self._clips(sent.file, route)
-                with self._held(prepared):
-                    await self._tell(prepared.pieces, route, wish, scope, send, seen)
+                ready = await self._clips(sent.file, route, self.edge.tenant(seen))
+                with self._held(ready):
+                    await self._tell(ready, route, wish, scope, send, seen)
 
     async def _form(self, scope: Scope, receive: Receive, seen: Observation) -> Form:
         body = await self.edge.body(scope, receive, seen)
@@ -61,24 +62,24 @@ class Transcriptions:
         if len(sent.file) > limit:
             raise MediaTooLargeError(f"file: it is over the limit of {limit} bytes (media.max_bytes).", param="file")
 
-    async def _clips(self, data: bytes, route: Route) -> Prepared:
+    async def _clips(self, data: bytes, route: Route, tenant: str | None) -> Ready:
         """The recording as clips that the model hears whole; one of which nothing can be heard is one silent clip."""
         started = time.monotonic()
         with self._naming_file():
             try:
-                prepared = await self.media.clips(data, route.model)
+                ready = await self.media.clips(data, route.model, tenant)
             except SilentMediaError as silence:
                 piece = Piece(Modality.AUDIO, "audio/wav", b"", 0, seconds=silence.seconds, silent=True)
-                prepared = Prepared((piece,))
+                ready = Ready(Prepared((piece,)), key=b"")
         self.edge.metrics.media.observe(time.monotonic() - started)
-        return prepared
+        return ready
 
     @contextmanager
-    def _held(self, prepared: Prepared) -> Iterator[None]:
+    def _held(self, ready: Ready) -> Iterator[None]:
         """Half an hour of sound is 150 MB as an engine gets it: what all requests hold together is bounded."""
         with ExitStack() as stack:
             with self._naming_file():
-                stack.enter_context(self.media.holding(prepared))
+                stack.enter_context(self.media.holding(ready))
             yield
 
     @contextmanager
@@ -91,13 +92,11 @@ class Transcriptions:
             message = f"file: {error.message}."
             raise type(error)(message, param="file", code=error.code, retry_after=error.retry_after) from error
 
-    async def _tell(
-        self, pieces: tuple[Piece, ...], route: Route, wish: Wish, scope: Scope, send: Send, seen: Observation
-    ) -> None:
-        reply = _Reply(Transcript(pieces), wish, send, seen)
+    async def _tell(self, ready: Ready, route: Route, wish: Wish, scope: Scope, send: Send, seen: Observation) -> None:
+        reply = _Reply(Transcript(ready.prepared.pieces), wish, send, seen)
         limits = self.edge.settings.limits
         async with exchange.ending_in_event(Dialect.OPENAI, send, seen, limits.retry_after_seconds):
-            await self._hearing(route, wish, self.edge.tenant(seen)).run(pieces, reply.listen, scope, seen)
+            await self._hearing(route, wish, self.edge.tenant(seen)).run(ready, reply.listen, scope, seen)
             await reply.end()
         if seen.error is not None:
             self.edge.metrics.stream_errors.labels(seen.model).inc()

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from blake3 import blake3
-
 from gateway.media import parts, sources
 from gateway.media.parts import Dialect, Part, Payload
 from gateway.media.preparation import Ready
@@ -55,7 +53,7 @@ class Filling:
         """What stands in for `part`."""
         source = part.source()
         here = source if isinstance(source, sources.Embedded) else sources.Embedded("")
-        return [self._payload(piece, here, _uuid(ready.key, at)) for at, piece in enumerate(ready.prepared.pieces)]
+        return [self._payload(piece, here, ready.uuid(at)) for at, piece in enumerate(ready.prepared.pieces)]
 
     def _payload(self, piece: Piece, here: sources.Embedded, uuid: str) -> Payload:
         if piece.base64 is None:
@@ -63,8 +61,3 @@ class Filling:
         self.added.append(piece.base64)
         self._next += 1
         return Payload(piece.modality, piece.media_type, mark(self._next - 1), uuid)
-
-
-def _uuid(key: bytes, index: int) -> str:
-    """The engine's own key for a piece: in vLLM all callers share these keys, and nothing else is compared."""
-    return blake3(key + b"%d" % index).hexdigest(16)

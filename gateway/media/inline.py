@@ -22,7 +22,6 @@ from gateway.media.fetch import Fetcher
 from gateway.media.ledger import Ledger
 from gateway.media.parts import Dialect, Part
 from gateway.media.preparation import Loaded, Preparation, Ready
-from gateway.media.prepared import Prepared
 from gateway.metrics import Metrics
 from gateway.protocol import InferenceRequest
 from gateway.settings import LongAudio, MediaSettings, Modality, ModelSettings
@@ -86,21 +85,21 @@ class Media:
             return Inlined(_without_options(request, model))
         return Inlined(request)
 
-    async def clips(self, data: bytes, model: ModelSettings) -> Prepared:
+    async def clips(self, data: bytes, model: ModelSettings, tenant: str | None = None) -> Ready:
         """A recording of any length as clips that the model hears whole, split at quiet points.
 
-        Raises MediaError and its kin, without a param.
+        What is kept of them is for `tenant` alone. Raises MediaError and its kin, without a param.
         """
-        wanted = self._wanted(model, None, None, _WHOLE, _ENDLESS)
+        wanted = self._wanted(model, tenant, None, _WHOLE, _ENDLESS)
         loaded = await self._preparation.loaded(Modality.AUDIO, data, embedded=False)
-        return (await self._preparation.prepare(loaded, wanted)).prepared
+        return await self._preparation.prepare(loaded, wanted)
 
-    def holding(self, prepared: Prepared) -> AbstractContextManager[object]:
+    def holding(self, ready: Ready) -> AbstractContextManager[object]:
         """Counts what was prepared as media in flight, for as long as it is used.
 
         Raises OverloadedError where that is too much.
         """
-        return self._ledger.hold(sum(len(piece.base64 or b"") for piece in prepared.pieces))
+        return self._ledger.hold(sum(len(piece.base64 or b"") for piece in ready.prepared.pieces))
 
     async def explain(self, inlined: Inlined) -> None:
         """Decodes the images that went on unseen, after an engine has refused their request.

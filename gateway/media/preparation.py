@@ -59,6 +59,10 @@ class Ready:
     key: bytes
     unseen: bool = False
 
+    def uuid(self, index: int) -> str:
+        """The engine's own key for a piece: in vLLM all callers share these keys, and nothing else is compared."""
+        return blake3(self.key + b"%d" % index).hexdigest(16)
+
 
 class Preparation:
     """Loads and decodes within the limits of `settings`, and keeps results that may be wanted again."""

@@ -45,16 +45,19 @@ def long_recording(pieces: int) -> bytes:
     return recording(*([0.5] * 49 + [0.001]) * pieces, seconds=0.5)
 
 
-def sound_of(request: Received) -> bytes:
-    """What stands behind the data URL of the one clip in a request."""
+def parts(request: Received) -> list[dict[str, Any]]:
     (message,) = request.json()["messages"]
-    (url,) = [part["audio_url"]["url"] for part in message["content"] if part["type"] == "audio_url"]
-    return str(url).encode()
+    return list(message["content"])
+
+
+def sound_of(request: Received) -> str:
+    """The data URL of the one clip in a request."""
+    (url,) = [part["audio_url"]["url"] for part in parts(request) if part["type"] == "audio_url"]
+    return str(url)
 
 
 def instruction(request: Received) -> str:
-    (message,) = request.json()["messages"]
-    return str(next(part["text"] for part in message["content"] if part["type"] == "text"))
+    return str(next(part["text"] for part in parts(request) if part["type"] == "text"))
 
 
 def number_of(request: Received) -> int:
@@ -115,7 +118,7 @@ async def test_short_recording_is_asked_once_over_chat_completions(gateway: Runn
     assert (asked["model"], asked["temperature"], asked["stream"]) == ("served", 0.3, True)
     assert asked["chat_template_kwargs"] == {"enable_thinking": False}
     assert instruction(request).startswith("Transcribe the following speech segment in French into French text.")
-    assert sound_of(request).startswith(b"data:audio/wav;base64,UklGR")
+    assert sound_of(request).startswith("data:audio/wav;base64,UklGR")
     assert gateway.metric("gemma_gateway_tokens_total", model="gemma", kind="audio") == 12
 
 
@@ -499,7 +502,7 @@ async def test_drain_time_over_means_an_error_event_and_not_a_silent_cut(gateway
     await gateway.idle()
 
 
-async def test_keys_guard_the_route_and_tenants_share_no_prefixes(start: Start, tmp_path: Any) -> None:
+async def test_keys_guard_the_route_and_tenants_share_no_caches(start: Start, tmp_path: Any) -> None:
     from gateway.access import keys
 
     file = tmp_path / "keys.yaml"
@@ -512,9 +515,19 @@ async def test_keys_guard_the_route_and_tenants_share_no_prefixes(start: Start, 
         gateway.client.headers["authorization"] = f"Bearer {secret}"
         assert (await post(gateway)).status_code == 200
 
-    salts = [request.json()["cache_salt"] for request in gateway.engine.requests]
+    salts = {request.json()["cache_salt"] for request in gateway.engine.requests}
+    uuids = {part["uuid"] for request in gateway.engine.requests for part in parts(request) if "uuid" in part}
     assert stranger.status_code == 401
-    assert len(set(salts)) == 2
+    assert (len(salts), len(uuids)) == (2, 2)
+
+
+async def test_same_recording_is_known_to_the_engine_by_the_same_keys(gateway: Running) -> None:
+    for _ in range(2):
+        await post(gateway, long_recording(2))
+
+    uuids = [part["uuid"] for request in gateway.engine.requests for part in parts(request) if "uuid" in part]
+    assert len(uuids) == 4
+    assert len(set(uuids)) == 2
 
 
 async def test_description_tells_of_both_routes(gateway: Running) -> None:

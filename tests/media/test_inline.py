@@ -498,7 +498,7 @@ async def test_each_kind_of_media_has_its_limit(parts: list[Any], limit: str) ->
 
 
 async def test_a_recording_becomes_clips_that_know_their_place(media: Media) -> None:
-    pieces = (await media.clips(clip(tone(70, 8_000), 8_000), MODEL)).pieces
+    pieces = (await media.clips(clip(tone(70, 8_000), 8_000), MODEL)).prepared.pieces
 
     assert len(pieces) >= 3
     assert sum(piece.seconds for piece in pieces) == pytest.approx(70)
