@@ -89,6 +89,10 @@ class MediaTooLargeError(MediaError):
     code = "media_too_large"
 
 
+class ShortMediaError(MediaError):
+    """A clip too short to be heard at all."""
+
+
 class SilentMediaError(MediaError):
     """A clip of `seconds` in which there is nothing to hear."""
 

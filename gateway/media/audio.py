@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pybase64
 
-from gateway.errors import MediaError, MediaTooLargeError
+from gateway.errors import MediaError, MediaTooLargeError, ShortMediaError
 from gateway.media import budget, sound, split
 from gateway.media.prepared import Piece, Prepared
 from gateway.media.sound import SAMPLE_RATE, Samples
@@ -44,7 +44,9 @@ def prepare(data: bytes, max_seconds: float, family: Family, policy: LongAudio, 
     heard = sound.decode(data, max_seconds, kept)
     samples = heard.samples
     if samples.size < SHORTEST:
-        raise MediaError(f"the clip is too short: {samples.size} samples at 16 kHz; at least {SHORTEST} are needed")
+        raise ShortMediaError(
+            f"the clip is too short: {samples.size} samples at 16 kHz; at least {SHORTEST} are needed"
+        )
     if samples.size <= LONGEST:
         return Prepared((_piece(samples, 0, family, as_it_came=heard.ready),))
     if policy is LongAudio.SPLIT:

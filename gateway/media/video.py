@@ -19,7 +19,7 @@ import pybase64
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from gateway.errors import MediaError, SilentMediaError
+from gateway.errors import MediaError, ShortMediaError, SilentMediaError
 from gateway.media import audio, budget
 from gateway.media.film import Film, opened
 from gateway.media.prepared import Piece, Prepared
@@ -182,5 +182,5 @@ def _sound(data: bytes, limits: VideoLimits) -> Prepared:
         return Prepared(())
     try:
         return audio.prepare(data, limits.max_audio_seconds, limits.family, limits.audio, limits.max_pieces)
-    except SilentMediaError:
+    except (ShortMediaError, SilentMediaError):
         return Prepared(())

@@ -37,7 +37,7 @@ _MEMORY = 3 << 30
 _NICE = 5
 
 #: Imported once, before workers are forked off, so that a new one costs milliseconds.
-_PRELOAD = ("gateway.media.image", "gateway.media.audio", "gateway.media.video", "librosa.feature.spectral")
+_PRELOAD = ("gateway.media.image", "gateway.media.audio", "gateway.media.video")
 
 
 class Workers:

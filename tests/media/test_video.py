@@ -231,7 +231,11 @@ def test_long_sound_is_split_as_a_clip_is() -> None:
     assert video.prepare(stored, limits(audio=LongAudio.TRUNCATE)).truncated == pytest.approx(35, abs=0.2)
 
 
-@pytest.mark.parametrize("sound", [None, np.zeros(16_000, np.float32)], ids=["missing", "silent"])
+@pytest.mark.parametrize(
+    "sound",
+    [None, np.zeros(16_000, np.float32), tone(0.01, 16_000)],
+    ids=["missing", "silent", "too short to be heard"],
+)
 def test_sound_that_is_missing_or_silent_is_no_error(sound: Any) -> None:
     prepared = video.prepare(film(sound=sound), limits(audio=LongAudio.REJECT))
     assert [piece.modality for piece in prepared.pieces] == [Modality.VIDEO]
