@@ -23,6 +23,7 @@ from tests.media.samples import clip, data_url, image_bytes, image_part, picture
 PICTURE = picture(size=(480, 480))
 IMAGE = image_part(data_url(image_bytes("PNG", PICTURE)))
 BMP = image_part(data_url(image_bytes("BMP", PICTURE), "image/bmp"))
+HUGE = image_part(data_url(image_bytes("BMP", picture(size=(3000, 2500))), "image/bmp"))
 CLIP = {"type": "audio_url", "audio_url": {"url": data_url(clip(tone(1, 16_000), 16_000), "audio/wav")}}
 EXPECTED = {
     "image_tokens": budget.image_tokens(480, 480, Family.GEMMA4, None),
@@ -126,9 +127,9 @@ async def test_refusal_for_another_reason_is_the_engines_own(start: Start) -> No
 
 
 async def test_decoding_over_its_time_is_a_413_that_names_the_part_and_the_limit(start: Start) -> None:
-    gateway = await start(media={"decode_seconds": 0.001, "decode_workers": 1})
+    gateway = await start(media={"decode_seconds": 0.01, "decode_workers": 1})
 
-    answer = await gateway.client.post("/v1/chat/completions", json=chat(BMP))
+    answer = await gateway.client.post("/v1/chat/completions", json=chat(HUGE))
 
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (413, "messages[0].content[0].image_url.url")
@@ -206,9 +207,8 @@ async def test_keys_share_caches_where_that_is_configured(start: Start, tmp_path
 
 async def test_client_that_leaves_while_its_media_are_decoded_leaves_nothing_behind(start: Start) -> None:
     gateway = await start(media={"decode_workers": 1})
-    huge = image_part(data_url(image_bytes("BMP", picture(size=(3000, 2500))), "image/bmp"))
 
-    sending = asyncio.create_task(gateway.client.post("/v1/chat/completions", json=chat(huge)))
+    sending = asyncio.create_task(gateway.client.post("/v1/chat/completions", json=chat(HUGE)))
     async with asyncio.timeout(10):
         while not gateway.metric("gemma_gateway_media_decodes_waiting"):
             await asyncio.sleep(0.002)
