@@ -9,7 +9,7 @@ _MAGIC = ((b"\x1aE\xdf\xa3", "matroska"), (b"GIF87a", "gif"), (b"GIF89a", "gif")
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 #: The sync byte of MPEG-TS; where it stands first, and its period in bytes. Blu-ray's packets begin with their time.
-_TS_SYNC, _TS_PERIODS = 0x47, ((0, 188), (4, 192))
+_TS_SYNC, _TS_PERIODS = b"\x47", ((0, 188), (4, 192))
 
 
 def demuxer(data: bytes) -> str | None:
@@ -21,6 +21,6 @@ def demuxer(data: bytes) -> str | None:
         return "mov"
     if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
         return "avi"
-    if any(set(data[first : first + 3 * step : step]) == {_TS_SYNC} for first, step in _TS_PERIODS):
+    if any(data[first : first + 3 * step : step] == 3 * _TS_SYNC for first, step in _TS_PERIODS):
         return "mpegts"
     return next((name for magic, name in _MAGIC if data.startswith(magic)), None)

@@ -42,6 +42,7 @@ FAST_START = {"movflags": "faststart"}
 BAD = {
     "nothing": (b"", "empty"),
     "text": (b"hello", "no video of a known format"),
+    "text that begins like MPEG-TS": (b"Go on!", "no video of a known format"),
     "an image": (image_bytes("PNG"), "no video of a known format"),
     "a clip": (clip(tone(0.5, 16_000), 16_000), "no video of a known format"),
     "a concat script": (b"ffconcat version 1.0\nfile /etc/passwd\n", "no video of a known format"),
