@@ -42,7 +42,7 @@ _WHOLE_BY_HALF = frozenset({"APNG", "MPO", "GIF animated", "TIFF pages", "MPEG-T
 #: The last byte belongs to a checksum, an end mark, an index, a footer or the very last frame of a stream.
 _WHOLE_BUT_ONE = _WHOLE_BY_HALF | {
     *("PNG", "PNG palette", "PNG 16 bit", "TIFF fax", "TGA", "TGA run lengths"),
-    *("CAF ALAC", "MP3", "MP4 AAC in fragments", "WMA", "MP4 fragments"),
+    *("CAF ALAC", "MP3", "MPEG-TS film", "MP4 AAC in fragments", "WMA", "MP4 fragments"),
 }
 
 
