@@ -1,4 +1,4 @@
-"""The four fixes for vLLM's CPU backend: each operation fails without its fix and works with it.
+"""The fixes for vLLM and its CPU backend: each operation fails without its fix and works with it.
 
 They run in processes of their own, which load no plugin (VLLM_PLUGINS is empty) but what the program applies.
 """
@@ -43,6 +43,22 @@ CLIP_AT_44_KHZ = """
     clip = np.sin(np.arange(44_100) / 20).astype("float32")
     items = MultiModalDataParser(target_sr=16_000, target_channels=1).parse_mm_data({"audio": (clip, 44_100)})
     print(len(items["audio"].get(0)))
+"""
+
+PNG_WITH_BROKEN_PIXELS = """
+    import io
+    from PIL import Image
+    from vllm.multimodal.media.image import ImageMediaIO
+
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(file, "PNG")
+    data = bytearray(file.getvalue())
+    data[2_000:2_100] = bytes(100)
+    try:
+        ImageMediaIO().load_bytes(bytes(data))
+        print("read")
+    except ValueError as fault:
+        print(fault)
 """
 
 #: A prompt of 70 tokens whose positions 8 to 39 are an image, computed in two steps, beside a text of 20 tokens, with
@@ -154,6 +170,7 @@ PROGRAMS = {
     "imports": textwrap.dedent(IMPORT_OF_IMAGE_PROCESSORS),
     "attention": textwrap.dedent(ATTENTION_OVER_AN_IMAGE),
     "resampler": textwrap.dedent(CLIP_AT_44_KHZ),
+    "broken image": textwrap.dedent(PNG_WITH_BROKEN_PIXELS),
 }
 
 Outcome = Mapping[str, str]
@@ -181,7 +198,7 @@ def fixed() -> Outcome:
 
 @pytest.fixture(scope="module")
 def unfixed() -> Outcome:
-    """The same where the plugin takes the platform for a GPU: it does nothing but let torchvision be imported."""
+    """The same where the plugin takes the platform for a GPU: of the CPU's fixes only torchvision's is applied."""
     return outcome(ON_GPU)
 
 
@@ -221,6 +238,19 @@ def test_a_clip_at_44_khz_cannot_be_parsed_without_the_fix(unfixed: Outcome) -> 
 @engine
 def test_a_clip_at_44_khz_becomes_16_khz_with_the_fix(fixed: Outcome) -> None:
     assert fixed["resampler"] == "16000"
+
+
+@engine
+def test_an_image_with_broken_pixels_is_read_without_the_fix() -> None:
+    assert (
+        python(f"from gateway.engine import compat; compat.platform()\n{PROGRAMS['broken image']}").stdout == "read\n"
+    )
+
+
+@engine
+def test_an_image_with_broken_pixels_is_refused_with_the_fix_on_any_hardware(fixed: Outcome, unfixed: Outcome) -> None:
+    assert fixed["broken image"] == unfixed["broken image"]
+    assert fixed["broken image"].startswith("Failed to load image: ")
 
 
 @engine

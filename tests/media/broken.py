@@ -18,7 +18,7 @@ from tests.media.samples import image_bytes, picture, tone
 #: Bytes from the start in which lengths and counts stand, and all of them in files of raw pixels or samples.
 _HEAD, _HEADERS = 64, 256
 
-#: Formats with a checksum over everything.
+#: Formats in which no damage to the picture or sound stays unseen: compressed without loss, or with checksums.
 _CHECKED = frozenset({"PNG", "PNG palette", "PNG 16 bit", "FLAC 16 bit", "FLAC 24 bit"})
 
 #: Formats in which any bytes are some picture or sound.

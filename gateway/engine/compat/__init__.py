@@ -1,10 +1,10 @@
-"""The vLLM plugin: mends four faults of vLLM 0.32 that Gemma meets on the CPU backend.
+"""The vLLM plugin: mends a fault of vLLM 0.32, and four more that Gemma meets on its CPU backend.
 
 vLLM finds it by two entry points of one name, `gemma_gateway` (VLLM_PLUGINS, where it is set, must hold that name), and
 calls both in every process: `platform` when the platform is first looked at, before anything imports transformers;
 `register` before the model is built. Each fix is a module here, is applied once in a process, and says what will make
-it superfluous. On a GPU none is applied; the tool parser that `register` adds is there too. VLLM_TARGET_DEVICE=cpu in
-the environment makes vLLM skip `platform`.
+it superfluous. On a GPU only `broken_images` is applied; the tool parser that `register` adds is there too.
+VLLM_TARGET_DEVICE=cpu in the environment makes vLLM skip `platform`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ def platform() -> None:
 
 
 def register() -> None:
-    """Adds our tool parser to vLLM's, on any hardware; applies the other three fixes on the CPU backend only."""
+    """Adds our tool parser and lets broken images be refused, on any hardware; the other fixes are for the CPU."""
     from vllm.platforms import current_platform
     from vllm.tool_parsers import ToolParserManager
 
+    from gateway.engine.compat import broken_images
     from gateway.engine.gemmas import TOOL_PARSER
 
+    broken_images.apply()
     ToolParserManager.register_lazy_module(TOOL_PARSER, "gateway.engine.guided_tools", "Gemma4GuidedToolParser")
 
     if not current_platform.is_cpu():
