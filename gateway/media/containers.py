@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from struct import Struct
 
@@ -32,6 +33,13 @@ _RF64_LENGTH = 28
 #: Boxes of an MP4 file without which there is no sound. What is behind them may be junk.
 _BOXES = (b"moov", b"moof", b"mdat")
 
+#: Boxes of an MP4 file that hold those that count samples, and where in these the count stands, in bytes.
+_NESTED = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf")
+_COUNTS = {b"stsz": 16, b"trun": 12}
+
+#: A sample takes a byte or more; in QuickTime's oldest sound files some share one.
+_SAMPLES_PER_BYTE = 8
+
 _MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
 
 #: Bytes of an Ogg page up to its table of segments, the last of them its length (RFC 3533, section 6).
@@ -48,7 +56,7 @@ def is_cut_off(data: bytes) -> bool:
         place, length = _form(data) if data[8:12] == b"AVI " else _sound_chunk(data)
         return 0 <= length < _OPEN_END and place + length > len(data)
     if data[4:8] == b"ftyp":
-        return _box_is_cut_off(data)
+        return _box_is_cut_off(data) or _box_counts_too_much(data)
     if data.startswith(b"OggS"):
         return _page_is_cut_off(data)
     if data.startswith(b"\x1aE\xdf\xa3"):
@@ -94,18 +102,33 @@ def _rf64_length(data: bytes) -> int:
 
 
 def _box_is_cut_off(data: bytes) -> bool:
-    """ISO/IEC 14496-12, section 4.2: a length, a name; length 1 means 64 bits of it behind the name, 0 to the end."""
+    return any(end > len(data) and name in _BOXES for name, _, end in _boxes(data))
+
+
+def _box_counts_too_much(data: bytes) -> bool:
+    """Whether the samples it tells of cannot be in it. For each, FFmpeg keeps a line in memory before it reads any."""
+    counts = (int.from_bytes(data[at : at + 4], "big") for at in _sample_counts(data))
+    return any(count > _SAMPLES_PER_BYTE * len(data) for count in counts)
+
+
+def _sample_counts(data: bytes) -> Iterator[int]:
+    return (start + _COUNTS[name] for name, start, _ in _boxes(data, opened=_NESTED) if name in _COUNTS)
+
+
+def _boxes(data: bytes, opened: Collection[bytes] = ()) -> Iterator[tuple[bytes, int, int]]:
+    """The name, start and end of every box, those within `opened` ones too, until one has no length.
+
+    ISO/IEC 14496-12, section 4.2: a length, a name; length 1 means 64 bits of it behind the name, 0 to the end.
+    """
     place = 0
     while place + 16 <= len(data):
         length, name = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
         if length == 1:
             length = int.from_bytes(data[place + 8 : place + 16], "big")
         if length < 8:
-            return False
-        place += length
-        if place > len(data):
-            return name in _BOXES
-    return False
+            return
+        yield name, place, place + length
+        place += 8 if name in opened else length
 
 
 def _page_is_cut_off(data: bytes) -> bool:

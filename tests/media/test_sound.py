@@ -158,6 +158,14 @@ def test_what_tells_no_length_is_read_as_far_as_it_goes_or_refused(name: str) ->
         assert "truncated" in fault.message
 
 
+def test_an_mp4_that_tells_of_more_samples_than_it_has_bytes_is_an_error() -> None:
+    data = bytearray(FFMPEG["M4A AAC"][1](STEREO, 48_000))
+    sizes = data.index(b"stsz")
+    data[sizes + 8 : sizes + 16] = struct.pack(">II", 1, 9 * len(data))
+    with pytest.raises(MediaError, match="truncated: its container goes on"):
+        heard(bytes(data))
+
+
 @pytest.mark.parametrize("kind", ["WAV", "AIFF", "CAF", "RF64", "AU"])
 def test_bytes_behind_the_sound_do_not_matter(kind: str) -> None:
     data = clip(STEREO, 48_000, kind)
