@@ -22,9 +22,15 @@ class TextFormatter(logging.Formatter):
     """`2026-01-31T12:00:00.000Z INFO message key=value`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        pairs = "".join(f" {k}={v}" for k, v in _fields(record).items())
+        pairs = "".join(f" {k}={_text(v)}" for k, v in _fields(record).items())
         line = f"{_time(record)} {record.levelname:<7} {record.getMessage()}{pairs}"
         return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
+
+
+def _text(value: object) -> str:
+    """As it is if it is one word, else quoted and on one line."""
+    text = str(value)
+    return text if text.isprintable() and " " not in text else msgspec.json.encode(text).decode()
 
 
 class JsonFormatter(logging.Formatter):

@@ -28,7 +28,8 @@ class Admission:
         """
         if self.in_flight >= self._settings.max_in_flight:
             raise OverloadedError(
-                f"The server is at its limit of {self._settings.max_in_flight} requests at once; try again shortly.",
+                f"The server is at its limit of {self._settings.max_in_flight} requests at once (limits.max_in_flight);"
+                " try again shortly.",
                 retry_after=self._settings.retry_after_seconds,
             )
         self.in_flight += 1

@@ -55,7 +55,7 @@ def _check(message: Message, size: int, limit: int) -> None:
 
 
 def _too_large(limit: int) -> PayloadTooLargeError:
-    return PayloadTooLargeError(f"The request body is larger than the limit of {limit} bytes.")
+    return PayloadTooLargeError(f"The request body is larger than the limit of {limit} bytes (server.max_body_bytes).")
 
 
 class WhileConnected:

@@ -40,6 +40,8 @@ class Edge:
         try:
             await answer(scope, receive, send, seen)
         except GatewayError as error:
+            if error.status == 503 and error.retry_after is None:
+                error.retry_after = self.settings.limits.retry_after_seconds
             await _refuse(error, dialect, send, seen)
         except ClientDisconnectedError:
             seen.status = 499
@@ -83,7 +85,7 @@ class Edge:
 
 
 async def _refuse(error: GatewayError, dialect: Dialect, send: Send, seen: Observation) -> None:
-    seen.status, seen.error = error.status, error.code or error.type
+    seen.status, seen.error, seen.reason = error.status, error.code or error.type, error.message
     headers = [
         (b"content-type", b"application/json"),
         (b"x-request-id", seen.request_id.encode()),

@@ -7,12 +7,21 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+import msgspec
 from blake3 import blake3
 
 from gateway.api.client import Scope, Send, header
 from gateway.api.dialects import Dialect, error_event
 from gateway.api.observation import Observation
-from gateway.errors import EngineFailedError, EngineUnavailableError, GatewayError, NotFoundError, OverloadedError
+from gateway.errors import (
+    ANTHROPIC_TYPES,
+    EngineFailedError,
+    EngineUnavailableError,
+    GatewayError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+)
 from gateway.metrics import Metrics
 from gateway.upstream.pool import Reply
 
@@ -90,6 +99,31 @@ def raise_fault(reply: Reply, body: bytes, seen: Observation, retry_after: float
         raise OverloadedError("The model is busy; try again shortly.", retry_after=wait)
     logger.error("engine %s answered %d: %s", seen.engine, status, body[:500].decode(errors="replace"))
     raise EngineFailedError("The engine failed to answer the request.")
+
+
+def refusal(status: int, body: bytes, dialect: Dialect, seen: Observation) -> bytes:
+    """An engine's refusal of a request, in the shape of the API that was called: vLLM has several of its own."""
+    try:
+        said = msgspec.json.decode(body, type=_Envelope).error
+    except msgspec.MsgspecError:
+        said = _Said("The model refused the request.")
+    seen.error, seen.reason = "refused_by_engine", said.message
+    if dialect is Dialect.ANTHROPIC:
+        kind = ANTHROPIC_TYPES.get(status, InvalidRequestError.type)
+        return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": said.message}})
+    param = said.param.removeprefix("body.") if said.param else None
+    code = said.code if isinstance(said.code, str) else None
+    return InvalidRequestError(said.message, param=param, code=code).body()
+
+
+class _Said(msgspec.Struct):
+    message: str
+    param: str | None = None
+    code: str | int | None = None
+
+
+class _Envelope(msgspec.Struct):
+    error: _Said
 
 
 def _seconds(retry_after: bytes | None, otherwise: float) -> float:

@@ -76,7 +76,7 @@ class Inference:
             if reply.status == 400:
                 await self._explain(inlined)
             await relay.run(reply, send, seen)
-        if seen.error is not None:
+        if seen.error is not None and seen.status == 200:
             self.edge.metrics.stream_errors.labels(seen.model).inc()
 
     async def _explain(self, inlined: Inlined) -> None:

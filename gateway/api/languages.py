@@ -25,7 +25,7 @@ def english_name(language: str, param: str) -> str:
     name = names.get(wanted) or names.get(wanted.partition("_")[0])
     if name is None:
         raise InvalidRequestError(
-            f"'{param}' is no known language: '{language[:32]}'; give an ISO 639-1 code such as 'en', or 'English'.",
+            f"'{param}' is no known language: '{language[:32]}'; give an ISO 639 code such as 'en', or 'English'.",
             param=param,
         )
     return name

@@ -12,6 +12,9 @@ from gateway.logs import access_logger
 from gateway.metrics import Metrics
 from gateway.upstream.sse import Usage
 
+#: Characters of an error's message in the access log.
+_REASON = 300
+
 _prefix = secrets.token_hex(6)
 _numbers = itertools.count(1)
 
@@ -33,6 +36,7 @@ class Observation:
     engine: str | None = None
     status: int = 0
     error: str | None = None
+    reason: str | None = None
     first_byte: float | None = None
     usage: Usage | None = None
 
@@ -73,4 +77,6 @@ class Observation:
             fields |= {"prompt_tokens": self.usage.prompt, "completion_tokens": self.usage.completion}
         if self.error is not None:
             fields["error"] = self.error
+        if self.reason is not None:
+            fields["reason"] = self.reason[:_REASON]
         return fields

@@ -50,6 +50,8 @@ class Relay:
         if reply.status == 200:
             seen.usage = sse.usage_of(body)
             body = self._with_media_tokens(body)
+        elif reply.status >= 400:
+            body = exchange.refusal(reply.status, body, self.dialect, seen)
         seen.status = reply.status
         await respond(send, reply.status, body, [(b"content-type", content_type), *self.headers])
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -39,6 +39,11 @@ _IMPOSSIBLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 
+#: What such a field may be.
+_CHOICES: Mapping[str, Sequence[str]] = MappingProxyType(
+    {"response_format": tuple(Format), "timestamp_granularities": ("segment",)}
+)
+
 #: Fields that may be given several times.
 _LISTS = frozenset({"include", "keywords", "timestamp_granularities"})
 
@@ -61,7 +66,7 @@ class _Fields(msgspec.Struct, frozen=True, kw_only=True):
     keywords: list[str] = []
     hotwords: str = ""
     response_format: Format = Format.JSON
-    timestamp_granularities: list[str] = []
+    timestamp_granularities: list[Literal["segment"]] = []
     include: list[str] = []
     stream: bool = False
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.0
@@ -131,7 +136,8 @@ def _typed(fields: Mapping[str, Sequence[str]]) -> _Fields:
         message = str(fault)
         place = _PATH.search(message)
         name = place.group(1) if place else "form"
-        raise InvalidRequestError(f"'{name}' is invalid: {message.partition(' - at')[0]}.", param=name) from fault
+        hint = f" It may be one of {', '.join(_CHOICES[name])}." if name in _CHOICES else ""
+        raise InvalidRequestError(f"'{name}' is invalid: {message.partition(' - at')[0]}.{hint}", param=name) from fault
 
 
 def _check_together(fields: _Fields) -> None:

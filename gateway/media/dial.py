@@ -42,7 +42,7 @@ _PROXY_HEAD = 16 * 1024
 _ESTABLISHED = re.compile(rb"HTTP/1\.[01] 2\d\d[ \r]")
 
 #: One text for a name that does not exist and for one that is inside: it must not tell which names exist there.
-_NOT_PUBLIC = "the host does not resolve to public addresses (see media.allowed_networks)"
+_NOT_PUBLIC = "the host does not resolve to public addresses (see media.allowed_networks and media.denied_networks)"
 
 
 class Dialer:

@@ -171,7 +171,7 @@ class Media:
             max_audio_seconds=settings.max_audio_seconds,
             max_clips=max_clips,
             max_video_seconds=settings.max_video_seconds,
-            max_video_frames=settings.max_video_frames,
+            max_video_frames=min(settings.max_video_frames, options.video_frames or settings.max_video_frames),
         )
 
     async def _load(self, request: InferenceRequest, found: Sequence[Part], hold: Hold) -> list[Loaded]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from prometheus_client import Gauge
 
-from gateway.errors import OverloadedError
+from gateway.errors import MediaTooLargeError, OverloadedError
 
 
 class Ledger:
@@ -31,6 +31,11 @@ class Ledger:
             yield held
         finally:
             self.change(-held.count)
+
+    def check_alone(self, count: int) -> None:
+        """Raises MediaTooLargeError where no waiting makes room for `count` bytes."""
+        if count > self._limit:
+            raise MediaTooLargeError(f"it takes more than {self._limit} bytes (media.max_bytes_in_flight)")
 
     def change(self, count: int) -> None:
         """Adds `count` bytes, or takes them off where it is negative.
@@ -56,7 +61,8 @@ class Held:
     def add(self, count: int) -> None:
         """Accounts for `count` bytes more.
 
-        Raises OverloadedError as `hold` does.
+        Raises OverloadedError as `hold` does, and MediaTooLargeError where this holder alone would be over the limit.
         """
+        self._ledger.check_alone(self.count + count)
         self._ledger.change(count)
         self.count += count

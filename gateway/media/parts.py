@@ -160,6 +160,8 @@ def read(slot: Slot, dialect: Dialect) -> Part | None:
     Raises MediaError naming the part where its type is refused or a field of it is missing or wrong.
     """
     kind = _kind(slot.content)
+    if kind == "image" and dialect is not Dialect.MESSAGES:
+        raise MediaError(f"{slot.where}: send images as parts of type 'image_url'.", param=f"{slot.where}.type")
     if kind in _REFUSED:
         raise MediaError(f"{slot.where}: parts of type {kind!r} are not supported.", param=f"{slot.where}.type")
     if kind not in (_ANTHROPIC if dialect is Dialect.MESSAGES else _OPENAI):
@@ -218,7 +220,7 @@ def _openai(slot: Slot, kind: str) -> Part:
     modality, field = _KINDS[kind]
     part = slot.content
     held = part.get(field)
-    inner: Mapping[str, Any] = held if isinstance(held, dict) else part
+    inner: Mapping[str, Any] = held if isinstance(held, dict) else {}
     path = f"{slot.where}.{field}"
     if kind == "input_audio":
         text = _text(held.get("data") if isinstance(held, dict) else None, f"{path}.data")
@@ -227,8 +229,9 @@ def _openai(slot: Slot, kind: str) -> Part:
     text = _text(held.get("url") if isinstance(held, dict) else held, param)
     if modality is not Modality.IMAGE:
         return Part(slot, kind, modality, text, param)
-    detail = _detail(inner.get("detail", part.get("detail")), slot.where)
-    return Part(slot, kind, modality, text, param, detail=detail, max_soft_tokens=_soft_tokens(part, inner, slot.where))
+    detail = _detail(part, inner, slot.where, path)
+    tokens = _soft_tokens(part, inner, slot.where, path)
+    return Part(slot, kind, modality, text, param, detail=detail, max_soft_tokens=tokens)
 
 
 def _anthropic(slot: Slot) -> Part:
@@ -250,16 +253,17 @@ def _anthropic(slot: Slot) -> Part:
 def _text(value: object, param: str) -> str:
     if isinstance(value, str) and value:
         return value
-    raise MediaError(f"{param} is missing or is not a string.", param=param)
+    raise MediaError(f"{param} is missing, empty or not a string.", param=param)
 
 
-def _detail(value: object, where: str) -> str | None:
+def _detail(part: Mapping[str, Any], inner: Mapping[str, Any], where: str, path: str) -> str | None:
+    value = inner.get("detail", part.get("detail"))
     if value is None or (isinstance(value, str) and value in DETAILS):
         return value
-    param = f"{where}.detail"
+    param = f"{path if 'detail' in inner else where}.detail"
     raise InvalidRequestError(f"{param} must be one of {', '.join(DETAILS)}.", param=param)
 
 
-def _soft_tokens(part: Mapping[str, Any], inner: Mapping[str, Any], where: str) -> int | None:
+def _soft_tokens(part: Mapping[str, Any], inner: Mapping[str, Any], where: str, path: str) -> int | None:
     value = inner.get("max_soft_tokens", part.get("max_soft_tokens"))
-    return None if value is None else number(value, f"{where}.max_soft_tokens")
+    return None if value is None else number(value, f"{path if 'max_soft_tokens' in inner else where}.max_soft_tokens")

@@ -46,6 +46,11 @@ class Loaded:
     embedded: bool
     digest: bytes
 
+    @property
+    def size(self) -> int:
+        """Bytes of the data, decoded from base64."""
+        return len(self.data) * 3 // 4 if self.embedded else len(self.data)
+
     def key(self, wanted: Wanted, rate: float | None = None) -> bytes:
         """A hash of all that the result of decoding depends on."""
         return blake3(f"{self.modality} {wanted} {rate}".encode() + self.digest).digest()
@@ -95,7 +100,7 @@ class Preparation:
             case sources.Embedded():
                 _check_embedded(payload, limit, name)
             case sources.LocalFile(path):
-                data = await asyncio.to_thread(folder.read, self._settings.folder, path, limit)
+                data = await asyncio.to_thread(folder.read, self._settings.folder, path, limit, name)
             case sources.Remote(url):
                 async with turn:
                     data = await self._fetcher.fetch(url, modality, limit)
@@ -123,7 +128,7 @@ class Preparation:
 
         Raises MediaError and its kin.
         """
-        with self._ledger.hold(len(loaded.data)):
+        with self._ledger.hold(loaded.size):
             return await self._workers.run(loaded.modality, seconds, bytes(loaded.data), loaded.embedded, wanted)
 
     async def verify(self, loaded: Loaded, wanted: Wanted) -> None:
@@ -138,7 +143,7 @@ class Preparation:
         return await self._flights.join(key, lambda: self._decode(key, loaded, wanted, rate))
 
     async def _decode(self, key: bytes, loaded: Loaded, wanted: Wanted, rate: float | None) -> Prepared:
-        with self._ledger.hold(len(loaded.data)):
+        with self._ledger.hold(loaded.size):
             prepared = await self._workers.run(
                 loaded.modality, decode, loaded.modality, bytes(loaded.data), loaded.embedded, wanted, rate
             )

@@ -184,3 +184,6 @@ def _sound(data: bytes, limits: VideoLimits) -> Prepared:
         return audio.prepare(data, limits.max_audio_seconds, limits.family, limits.audio, limits.max_pieces)
     except (ShortMediaError, SilentMediaError):
         return Prepared(())
+    except MediaError as fault:
+        message = f"of its sound, which video_audio asks for, {fault.message}"
+        raise type(fault)(message, code=fault.code) from fault

@@ -58,10 +58,11 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What becomes of clips that are longer than the model hears, and of the sound of videos."""
+    """What becomes of clips that are longer than the model hears, and of videos: their sound, and the most frames."""
 
     long_audio: LongAudio
     video_audio: bool
+    video_frames: int | None = None
 
 
 def number(value: object, param: str) -> int:
@@ -81,7 +82,6 @@ def of_request(request: InferenceRequest) -> int | None:
     Raises InvalidRequestError for a number that is no budget, for two that differ, and for every other processor
     argument: they would change what the engine does with other tenants' memory.
     """
-    _refuse_keys(request.get("media_io_kwargs", dict[str, Any]) or {}, "media_io_kwargs")
     values = _numbers(request)
     if len(set(values.values())) > 1:
         raise InvalidRequestError(f"{' and '.join(values)} disagree.", param=next(iter(values)))
@@ -100,7 +100,23 @@ def options(request: InferenceRequest, model: ModelSettings) -> Options:
     return Options(
         long_audio=model.long_audio if policy is None else LongAudio(policy),
         video_audio=model.video_audio if sound is None else sound,
+        video_frames=_frames(request),
     )
+
+
+def _frames(request: InferenceRequest) -> int | None:
+    """vLLM's own way to ask for fewer frames of a video, the only one of its arguments that clients may give."""
+    given = request.get("media_io_kwargs", dict[str, Any]) or {}
+    _refuse_keys(given, "media_io_kwargs", {"video"})
+    video = given.get("video") or {}
+    if not isinstance(video, dict):
+        raise InvalidRequestError("media_io_kwargs.video must be an object.", param="media_io_kwargs.video")
+    _refuse_keys(video, "media_io_kwargs.video", {"num_frames"})
+    frames = video.get("num_frames")
+    if frames is None or (isinstance(frames, int) and not isinstance(frames, bool) and frames > 0):
+        return frames
+    param = "media_io_kwargs.video.num_frames"
+    raise InvalidRequestError(f"{param} must be a positive integer.", param=param)
 
 
 def choose(wishes: Sequence[ImageWish], requested: int | None, family: Family, default: int | None = None) -> Budget:
@@ -138,12 +154,12 @@ def _numbers(request: InferenceRequest) -> dict[str, int]:
     return {param: number(value, param) for param, value in given.items() if value is not None}
 
 
-def _refuse_keys(arguments: Mapping[str, Any], field: str, known: frozenset[str] | set[str] = frozenset()) -> None:
+def _refuse_keys(arguments: Mapping[str, Any], field: str, known: set[str]) -> None:
     for key in arguments:
         if key not in known:
-            hint = "; only max_soft_tokens is" if known else ""
             param = f"{field}.{key[:64]}"
-            raise InvalidRequestError(f"{param} is not accepted from clients{hint}.", param=param)
+            only = " and ".join(sorted(known))
+            raise InvalidRequestError(f"{param} is not accepted from clients; only {only} is.", param=param)
 
 
 def _refuse_explicit(wishes: Sequence[ImageWish], requested: int | None) -> None:

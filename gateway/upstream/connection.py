@@ -136,7 +136,7 @@ class Connection(asyncio.Protocol):
 
     def _first_byte_late(self) -> None:
         limit = self._settings.first_byte_seconds
-        self._fail(EngineTimeoutError(f"The engine did not answer within {limit:g} s."))
+        self._fail(EngineTimeoutError(f"The engine did not answer within {limit:g} s (first_byte_seconds)."))
         self.close()
 
     def _check_idle(self) -> None:
@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
         if silent < limit:
             self._arm(limit - silent, self._check_idle)
             return
-        self._fail(EngineTimeoutError(f"The engine was silent for {limit:g} s."))
+        self._fail(EngineTimeoutError(f"The engine was silent for {limit:g} s (idle_seconds)."))
         self.close()
 
     # asyncio.Protocol
@@ -226,6 +226,6 @@ async def connect(settings: EngineSettings) -> Connection:
     return connection
 
 
-def unavailable(retry_after: float = 5) -> GatewayError:
-    """What a client hears while the engine is down or starting; `retry_after` in seconds."""
-    return EngineUnavailableError("The model is not available right now; try again shortly.", retry_after=retry_after)
+def unavailable() -> GatewayError:
+    """What a client hears while the engine is down or starting."""
+    return EngineUnavailableError("The model is not available right now; try again shortly.")

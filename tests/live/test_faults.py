@@ -96,16 +96,35 @@ async def test_fault_before_the_first_byte_is_a_clear_error(start: Start, fault:
     await gateway.idle()
 
 
-async def test_engines_own_refusal_passes_as_it_is(start: Start) -> None:
+OWN_WORDS = [
+    b'{"error":{"message":"too large","type":"BadRequestError","param":"max_tokens","code":400}}',
+    b'{"error":{"message":"too large","type":"Bad Request","param":"body.max_tokens","code":400}}',
+    b'{"type":"error","error":{"type":"BadRequestError","message":"too large","param":"max_tokens"}}',
+]
+
+
+@pytest.mark.parametrize("refusal", OWN_WORDS)
+async def test_engines_own_refusal_passes_in_openais_shape(start: Start, refusal: bytes) -> None:
     gateway = await start()
-    refusal = (
-        b'{"error":{"message":"max_tokens is too large","type":"BadRequestError","param":"max_tokens","code":400}}'
-    )
     gateway.engine.behaviour = reply(refusal, 400)
 
     response = await gateway.chat()
 
-    assert (response.status_code, response.content) == (400, refusal)
+    assert response.status_code == 400
+    assert response.json() == {
+        "error": {"message": "too large", "type": "invalid_request_error", "param": "max_tokens", "code": None}
+    }
+
+
+@pytest.mark.parametrize("refusal", OWN_WORDS)
+async def test_engines_own_refusal_passes_in_anthropics_shape(start: Start, refusal: bytes) -> None:
+    gateway = await start()
+    gateway.engine.behaviour = reply(refusal, 400)
+
+    response = await gateway.client.post("/v1/messages", json={"model": "gemma", "messages": MESSAGES})
+
+    assert response.status_code == 400
+    assert response.json() == {"type": "error", "error": {"type": "invalid_request_error", "message": "too large"}}
 
 
 async def test_engine_that_is_down_means_503_with_retry_after(start: Start) -> None:
@@ -116,7 +135,7 @@ async def test_engine_that_is_down_means_503_with_retry_after(start: Start) -> N
 
     assert response.status_code == 503
     assert response.json()["error"]["code"] == "engine_unavailable"
-    assert response.headers["retry-after"] == "5"
+    assert response.headers["retry-after"] == "2"
 
 
 async def test_engine_that_comes_back_serves_again(start: Start) -> None:

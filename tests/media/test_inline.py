@@ -21,6 +21,7 @@ from gateway.media.inline import Inlined, Media
 from gateway.metrics import Metrics
 from gateway.protocol import InferenceRequest
 from gateway.settings import Family, LongAudio, MediaSettings, Modality, ModelSettings
+from tests.media.films import film
 from tests.media.samples import chat, clip, data_url, ffmpeg_clip, image_bytes, image_part, picture, request, tone
 from tests.media.site import answer, serve
 
@@ -273,8 +274,11 @@ WHERE = "messages[0].content[0]"
         (image_part("http://10.0.0.1/a.png"), 422, f"{WHERE}.image_url.url"),
         (image_part("http://user@example.com/"), 422, f"{WHERE}.image_url.url"),
         (image_part(""), 400, f"{WHERE}.image_url.url"),
-        (image_part(URL, detail="medium"), 400, f"{WHERE}.detail"),
-        (image_part(URL, max_soft_tokens=71), 400, f"{WHERE}.max_soft_tokens"),
+        (image_part(URL, detail="medium"), 400, f"{WHERE}.image_url.detail"),
+        ({**image_part(URL), "detail": "medium"}, 400, f"{WHERE}.detail"),
+        (image_part(URL, max_soft_tokens=71), 400, f"{WHERE}.image_url.max_soft_tokens"),
+        ({**image_part(URL), "max_soft_tokens": 71}, 400, f"{WHERE}.max_soft_tokens"),
+        ({"type": "image", "image": URL}, 400, f"{WHERE}.type"),
         ({"type": "image_url"}, 400, f"{WHERE}.image_url"),
         ({"type": "image_url", "image_url": {}}, 400, f"{WHERE}.image_url.url"),
         ({"type": "image_url", "image_url": [URL]}, 400, f"{WHERE}.image_url"),
@@ -505,3 +509,22 @@ async def test_a_recording_becomes_clips_that_know_their_place(media: Media) -> 
     assert [piece.start for piece in pieces] == pytest.approx(
         [sum(p.seconds for p in pieces[:i]) for i in range(len(pieces))]
     )
+
+
+async def test_a_video_is_shown_by_as_few_frames_as_the_request_asks_for(media: Media) -> None:
+    part = {"type": "video_url", "video_url": {"url": data_url(film(frames=20, rate=10), "video/mp4")}}
+
+    outcome = await inline(media, chat(part, media_io_kwargs={"video": {"num_frames": 5}}))
+
+    header, *frames = first(outcome.request)["video_url"]["url"].split(",")
+    assert (header, len(frames)) == ("data:video/jpeg;base64", 5)
+    assert len(decoded(outcome.request, "media_io_kwargs")["video"]["frames_indices"]) == 5
+
+
+async def test_a_file_over_the_limit_names_the_setting_of_its_kind(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(bytes(20_001))
+    limits = {"folder": tmp_path, "max_bytes": 10_000, "max_video_bytes": 20_000}
+    media = Media(MediaSettings.model_validate(limits), Metrics())
+    for part, setting in (({"video_url": "a.mp4"}, "media.max_video_bytes"), (image_part("a.mp4"), "media.max_bytes")):
+        assert f"({setting})" in (await fault_of(media, chat(part))).message
+    await media.aclose()

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import InvalidRequestError
-from gateway.media.wishes import Budget, ImageWish, choose, number, of_request
-from gateway.settings import Family
+from gateway.media.wishes import Budget, ImageWish, choose, number, of_request, options
+from gateway.settings import Family, ModelSettings
 from tests.media.samples import request
 
 
@@ -91,12 +91,16 @@ def test_the_request_may_ask_in_three_places(fields: dict[str, Any], expected: i
         ({"mm_processor_kwargs": {"images_kwargs": {"size": 9}}}, "mm_processor_kwargs.images_kwargs.size"),
         ({"mm_processor_kwargs": {"images_kwargs": [1]}}, "mm_processor_kwargs"),
         ({"mm_processor_kwargs": [1]}, "mm_processor_kwargs"),
-        ({"media_io_kwargs": {"video": {"num_frames": 9}}}, "media_io_kwargs.video"),
+        ({"media_io_kwargs": {"audio": {"sr": 9}}}, "media_io_kwargs.audio"),
+        ({"media_io_kwargs": {"video": {"fps": 9}}}, "media_io_kwargs.video.fps"),
+        ({"media_io_kwargs": {"video": 9}}, "media_io_kwargs.video"),
+        ({"media_io_kwargs": {"video": {"num_frames": 0}}}, "media_io_kwargs.video.num_frames"),
         ({"max_soft_tokens": 70, "mm_processor_kwargs": {"max_soft_tokens": 140}}, "max_soft_tokens"),
     ],
 )
 def test_everything_else_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
+    asked = request("/v1/chat/completions", fields)
     with pytest.raises(InvalidRequestError) as fault:
-        of_request(request("/v1/chat/completions", fields))
+        _ = options(asked, ModelSettings()), of_request(asked)
     assert fault.value.param == param
     assert param in fault.value.message
