@@ -41,15 +41,16 @@ lint: $(BASE)
 
 .PHONY: check
 check: lint ## Lint, types, and the tests that need no engine
-	@$(BIN)/pytest -n 2 --dist loadgroup -m 'not engine and not extended'
+	@$(BIN)/pytest -n 2 -m 'not engine and not extended'
 
 .PHONY: test
 test: lint $(ENGINE) ## check, and the tests with the real engine
-	@$(BIN)/pytest -n 2 --dist loadgroup -m 'not extended'
+	@$(BIN)/pytest -n 2 -m 'not engine and not extended'
+	@$(BIN)/pytest -m 'engine and not extended'
 
 .PHONY: test-all
-test-all: lint $(ENGINE) ## test, and what is slow or large
-	@$(BIN)/pytest -n 2 --dist loadgroup
+test-all: test ## test, and what is slow or large
+	@$(BIN)/pytest -m extended
 
 .PHONY: docs
 docs: $(BASE) ## Write the references under docs anew

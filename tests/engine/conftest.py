@@ -19,14 +19,10 @@ ENGINE_ARGS = ["--enforce-eager", "--dtype", "float32"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """An engine takes its time to start, and the first test that wants it waits: tests that share one stay together."""
+    """An engine takes its time to start, longer on a busy machine, and the first test that wants it waits."""
     for item in items:
-        if not item.get_closest_marker("engine"):
-            continue
-        if not item.get_closest_marker("timeout"):
+        if item.get_closest_marker("engine") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(600))
-        shared = "server" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("server" if shared else item.path.name))
 
 
 @pytest.fixture(scope="session")
