@@ -231,4 +231,6 @@ def test_responses_and_messages_apis_take_pictures_too(client: openai.OpenAI, se
 
     assert response.usage is not None
     assert response.usage.input_tokens > 60
-    assert message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0) > 60
+    usage = message.usage
+    cached = (usage.cache_read_input_tokens or 0) + (usage.cache_creation_input_tokens or 0)
+    assert usage.input_tokens + cached > 60
