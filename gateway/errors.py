@@ -6,6 +6,8 @@ says nothing internal.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
@@ -19,7 +21,7 @@ class GatewayError(Exception):
     """
 
     status: ClassVar[int] = 500
-    type: ClassVar[str] = "server_error"
+    type: str = "server_error"
     code: str | None = None
 
     def __init__(
@@ -53,7 +55,8 @@ class GatewayError(Exception):
         """Headers that go with the status."""
         if self.retry_after is None:
             return []
-        return [(b"retry-after", str(max(1, round(self.retry_after))).encode())]
+        # Rounded upwards: a client that waits so long succeeds.
+        return [(b"retry-after", b"%d" % max(1, math.ceil(self.retry_after)))]
 
 
 #: Status to error type, https://docs.anthropic.com/en/api/errors
@@ -137,7 +140,7 @@ class AuthenticationError(GatewayError):
     """No key, or one that is unknown, expired or revoked."""
 
     status = 401
-    type = "authentication_error"
+    type = "invalid_request_error"
     code = "invalid_api_key"
 
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -148,8 +151,43 @@ class PermissionDeniedError(GatewayError):
     """The key is good, but may not do this."""
 
     status = 403
-    type = "permission_error"
+    type = "invalid_request_error"
     code = "permission_denied"
+
+
+class TooManyFailuresError(GatewayError):
+    """Too many wrong keys or tokens came from where this one came from."""
+
+    status = 429
+    type = "invalid_request_error"
+    code = "too_many_authentication_failures"
+
+
+class RateLimitError(GatewayError):
+    """A limit on requests or tokens is reached. `kind` is OpenAI's type: `requests` or `tokens`.
+
+    `limits` are the x-ratelimit-* headers; `retry_after` is the time after which the same request is let in.
+    """
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(
+        self, message: str, *, kind: str, retry_after: float, limits: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.type = kind
+        self._limits = limits
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        milliseconds = b"%d" % math.ceil((self.retry_after or 0) * 1000)
+        return [*super().headers(), (b"retry-after-ms", milliseconds), *self._limits]
+
+
+class QuotaTooSmallError(InvalidRequestError):
+    """The request alone would take more tokens than a limit grants, so that no waiting helps."""
+
+    code = "tokens_exceed_limit"
 
 
 class NotFoundError(InvalidRequestError):

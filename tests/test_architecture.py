@@ -113,7 +113,7 @@ def test_httpx_only_reads_the_urls_of_media() -> None:
 
 def test_environment_is_read_in_settings_alone() -> None:
     readers = {name_of(p) for p in MODULES if "os.environ" in p.read_text() or "getenv" in p.read_text()}
-    assert readers == {"settings.py"}
+    assert readers == {"settings/environment.py"}
 
 
 def test_no_module_has_global_state() -> None:

@@ -1,0 +1,56 @@
+"""Who sent a request, and what of it the caller may do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+from gateway.errors import PermissionDeniedError
+from gateway.settings import Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated caller.
+
+    `id` tells callers apart, in logs and in what is counted for each; it is no secret. `label` is for metrics: one of
+    few, while there may be as many ids as a provider has users.
+    """
+
+    id: str
+    name: str
+    grant: Grant = Grant()
+    label: str = ""
+
+    def check_endpoint(self, endpoint: str) -> None:
+        """Raises PermissionDeniedError where the caller may not use that route."""
+        allowed = self.grant.endpoints
+        if allowed is not None and endpoint not in allowed:
+            known = ", ".join(sorted(allowed)) or "none"
+            raise PermissionDeniedError(
+                f"This key may not use {endpoint}; it may use {known}.", code="endpoint_not_allowed"
+            )
+
+    def check_model(self, alias: str) -> None:
+        """Raises PermissionDeniedError where the caller may not use that model; `alias` as the catalog has it."""
+        if not self.may_use(alias):
+            raise PermissionDeniedError(
+                f"This key may not use the model '{alias}'; see GET /v1/models.",
+                param="model",
+                code="model_not_allowed",
+            )
+
+    def may_use(self, alias: str) -> bool:
+        """Whether the caller may use that model."""
+        models = self.grant.models
+        return models is None or _matches(models, alias)
+
+
+@lru_cache(4096)
+def _matches(patterns: tuple[str, ...], alias: str) -> bool:
+    return any(fnmatchcase(alias, pattern) for pattern in patterns)
+
+
+#: Everybody, where the gateway is open.
+ANONYMOUS = Caller("anonymous", "anonymous", label="anonymous")

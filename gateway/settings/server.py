@@ -1,0 +1,37 @@
+"""Where the gateway listens, and its log: the sections `server` and `logs`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gateway.settings.fields import MIB, Count, Frozen, Port
+
+
+class ServerSettings(Frozen):
+    """Where the gateway listens, and how it stops."""
+
+    host: str = "127.0.0.1"
+    """Address of the inference API. Anything but loopback needs keys."""
+    port: Port = 8000
+    """Port of the inference API."""
+    admin_host: str = "127.0.0.1"
+    """Address of /metrics, /livez and /readyz. Never expose it to clients."""
+    admin_port: Port = 9090
+    """Port of /metrics, /livez and /readyz."""
+    drain_seconds: Annotated[float, Field(ge=0)] = 30
+    """How long running requests may take to finish after SIGTERM."""
+    max_body_bytes: Count = 64 * MIB
+    """Largest request body; more is a 413."""
+    access_log: bool = True
+    """One line for each request."""
+
+
+class LogSettings(Frozen):
+    """The log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is written."""
+    format: Literal["text", "json"] = "text"
+    """Text for people, one JSON object a line for machines."""
