@@ -9,6 +9,9 @@ from functools import lru_cache
 from gateway.errors import PermissionDeniedError
 from gateway.settings import Grant
 
+#: No restriction at all.
+EVERYTHING = Grant()
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -20,7 +23,7 @@ class Caller:
 
     id: str
     name: str
-    grant: Grant = Grant()
+    grant: Grant = EVERYTHING
     label: str = ""
 
     def check_endpoint(self, endpoint: str) -> None:
