@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Callable
-from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,7 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-from gateway import settings
-from gateway.access import keys
+from gateway import key_commands, settings
 from gateway.demo.configurations import Shape
 from gateway.engine.service import MISCONFIGURED
 from gateway.errors import ConfigurationError
@@ -156,12 +153,13 @@ def serve(
 @gateway_flags
 @supervised_by(signal.SIGKILL)
 def gateway(config: Path | None, **flags: Any) -> None:
-    """Run the gateway alone, in front of the engines that the configuration names. Needs neither GPU nor vLLM."""
-    loaded = settings.load(config, overrides(flags))
+    """Run the gateway alone, in front of the engines that the configuration names. Needs neither GPU nor vLLM.
 
-    from gateway.app import run
+    Changes of the configuration and of key files take effect while it runs, and SIGHUP has both read anew.
+    """
+    from gateway.app import Source, run
 
-    _exit(run(loaded))
+    _exit(run(Source(config, overrides(flags))))
 
 
 @main.command(context_settings=PASS_ON)
@@ -211,52 +209,7 @@ def engine(
     )
 
 
-@main.group(name="keys")
-def key_commands() -> None:
-    """Make, list and revoke API keys. Only their SHA-256 is stored."""
-
-
-key_file = click.option("--file", "path", type=FILE, required=True, help="The key file, as --keys-file gets it.")
-
-
-def lifetime(_: click.Context, __: click.Parameter, text: str | None) -> timedelta | None:
-    """`90d`, `12h` or `30m` as a span of time."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"([1-9]\d{0,4})([dhm])", text)
-    if match is None:
-        raise click.BadParameter("must be a number of days, hours or minutes, such as 90d, 12h or 30m.")
-    unit = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}[match[2]]
-    return int(match[1]) * unit
-
-
-@key_commands.command()
-@key_file
-@click.option("--name", required=True, help="Whose key it is: a person, a team, a program.")
-@click.option("--expires-in", callback=lifetime, metavar="90d|12h|30m", help="Lifetime.  [default: no end]")
-def create(path: Path, name: str, expires_in: timedelta | None) -> None:
-    """Make a key and print it, this once."""
-    key = keys.create(path, name, expires_in)
-    click.echo(f"A key for {name}. Keep it now: only its hash is in {path}.", err=True)
-    click.echo(key)
-
-
-@key_commands.command(name="list")
-@key_file
-def list_keys(path: Path) -> None:
-    """Show id, name, creation and expiry of each key."""
-    for record in keys.read(path).keys:
-        until = f"until {record.expires:%Y-%m-%d %H:%M} UTC" if record.expires else "no expiry"
-        click.echo(f"{record.id}  {record.name}  since {record.created:%Y-%m-%d}  {until}")
-
-
-@key_commands.command()
-@key_file
-@click.argument("key_id", metavar="ID")
-def revoke(path: Path, key_id: str) -> None:
-    """Remove the key with that ID from the file."""
-    record = keys.revoke(path, key_id)
-    click.echo(f"Revoked {record.id} ({record.name}).")
+main.add_command(key_commands.keys)
 
 
 @main.group(name="config")
@@ -268,8 +221,10 @@ def config_commands() -> None:
 @click.argument("file", type=FILE)
 def check(file: Path) -> None:
     """Say whether the gateway can start with FILE (and this environment)."""
+    from gateway.app import parts
+
     loaded = settings.load(file)
-    keys.Access.from_settings(loaded.auth, loaded.server.host)
+    parts.check(loaded)
     click.echo(f"{file} is good: {len(loaded.engines)} engine(s), {len(loaded.models)} model name(s).")
 
 

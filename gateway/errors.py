@@ -170,12 +170,20 @@ class RateLimitError(GatewayError):
     """
 
     status = 429
+    type = "requests"
     code = "rate_limit_exceeded"
 
     def __init__(
-        self, message: str, *, kind: str, retry_after: float, limits: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+        kind: str = "requests",
+        limits: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
-        super().__init__(message, retry_after=retry_after)
+        super().__init__(message, param=param, code=code, retry_after=retry_after)
         self.type = kind
         self._limits = limits
 
@@ -216,6 +224,18 @@ class OverloadedError(GatewayError):
     status = 503
     type = "overloaded_error"
     code = "overloaded"
+
+
+class ProviderUnavailableError(GatewayError):
+    """Whether a token is good cannot be told, because its provider does not say which keys it has."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "token_provider_unavailable"
+
+
+class EngineOverloadedError(OverloadedError):
+    """The engine's queue is full: another may have room."""
 
 
 class EngineUnavailableError(GatewayError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Generic, Protocol, TypeVar
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
@@ -9,8 +11,34 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 #: Seconds; a generation lasts from a blink to many minutes.
 GENERATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+#: Seconds; in the queue.
+WAIT_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40)
 #: Seconds; fetching and decoding.
 MEDIA_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+
+
+Child = TypeVar("Child")
+Series = TypeVar("Series", covariant=True)
+
+
+class Labelled(Protocol[Series]):
+    """A metric with labels."""
+
+    def labels(self, *values: str) -> Series:
+        """The series with those values."""
+        ...
+
+
+class Children(dict[tuple[str, ...], Child], Generic[Child]):
+    """The series of a metric by the values of their labels. Each is looked up once, which takes the longest."""
+
+    def __init__(self, metric: Labelled[Child]) -> None:
+        super().__init__()
+        self._metric = metric
+
+    def __missing__(self, values: tuple[str, ...]) -> Child:
+        child = self[values] = self._metric.labels(*values)
+        return child
 
 
 class Metrics:
@@ -25,8 +53,45 @@ class Metrics:
             ["path", "model", "status"],
             registry=registry,
         )
+        self.key_requests = Counter(
+            "gemma_gateway_key_requests",
+            "Inference requests by key: complete, refused, aborted (the client left) or failed. Callers with tokens are"
+            " counted by their provider; `other` are those beyond usage.max_keys_in_metrics.",
+            ["key", "outcome"],
+            registry=registry,
+        )
         self.in_flight = Gauge(
             "gemma_gateway_requests_in_flight", "Inference requests admitted and not finished.", registry=registry
+        )
+        self.waiting = Gauge(
+            "gemma_gateway_requests_waiting", "Inference requests that wait to be admitted.", registry=registry
+        )
+        self.wait_seconds = Histogram(
+            "gemma_gateway_wait_seconds",
+            "How long requests waited that were admitted, those that did not have to left out.",
+            buckets=WAIT_BUCKETS,
+            registry=registry,
+        )
+        self.shed = Counter(
+            "gemma_gateway_requests_shed",
+            "Requests refused as too many (503): queue_full, queue_deadline, or displaced by more urgent ones.",
+            ["reason"],
+            registry=registry,
+        )
+        self.rate_limited = Counter(
+            "gemma_gateway_rate_limited",
+            "Requests refused by a limit of a key, a model or all together (429), by what was limited.",
+            ["model", "kind"],
+            registry=registry,
+        )
+        self.authentication_failures = Counter(
+            "gemma_gateway_authentication_failures",
+            "Requests without a good key or token, by error code.",
+            ["code"],
+            registry=registry,
+        )
+        self.body_bytes = Gauge(
+            "gemma_gateway_body_bytes_in_flight", "Bytes of request bodies held.", registry=registry
         )
         self.duration = Histogram(
             "gemma_gateway_request_seconds",
@@ -44,8 +109,8 @@ class Metrics:
         )
         self.tokens = Counter(
             "gemma_gateway_tokens",
-            "Tokens by kind: prompt, completion, and how many of the prompt were image, audio or video.",
-            ["model", "kind"],
+            "Tokens by kind: prompt, completion, and how many of the prompt were image, audio, video or cached.",
+            ["key", "model", "kind"],
             registry=registry,
         )
         self.stream_errors = Counter(
@@ -55,6 +120,12 @@ class Metrics:
             "gemma_gateway_engine_errors",
             "Exchanges with an engine that failed, by error code.",
             ["engine", "code"],
+            registry=registry,
+        )
+        self.fallbacks = Counter(
+            "gemma_gateway_fallbacks",
+            "Requests that went on to another model because the first was unavailable or overloaded.",
+            ["model", "target"],
             registry=registry,
         )
         self.engine_ready = Gauge(
@@ -117,6 +188,50 @@ class Metrics:
             registry=registry,
         )
 
+        self.reloads = Counter(
+            "gemma_gateway_reloads",
+            "Changes noticed of `configuration` and `keys`: taken over (ok), or refused as they are invalid (error).",
+            ["what", "outcome"],
+            registry=registry,
+        )
+        self.store_available = Gauge(
+            "gemma_gateway_quota_store_available",
+            "1 while the store that gateways count in together (quotas.store) answers; also 1 where there is none.",
+            registry=registry,
+        )
+        self.store_failures = Gauge(
+            "gemma_gateway_quota_store_failures", "Calls of that store that failed, since the start.", registry=registry
+        )
+        self.jwks_healthy = Gauge(
+            "gemma_gateway_jwks_healthy",
+            "1 while the last reading of a token provider's keys succeeded.",
+            ["provider"],
+            registry=registry,
+        )
+        self.jwks_read = Gauge(
+            "gemma_gateway_jwks_read_timestamp_seconds",
+            "When a token provider's keys were last read with success (Unix time).",
+            ["provider"],
+            registry=registry,
+        )
+        self.usage_log_faults = Counter(
+            "gemma_gateway_usage_log_faults",
+            "Records that could not be written to the usage log when they were due.",
+            registry=registry,
+        )
+        self.cached = _Cached(self)
+
     def render(self) -> bytes:
         """The exposition in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class _Cached:
+    """The series that every request touches."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.requests: Children[Counter] = Children(metrics.requests)
+        self.key_requests: Children[Counter] = Children(metrics.key_requests)
+        self.duration: Children[Histogram] = Children(metrics.duration)
+        self.first_byte: Children[Histogram] = Children(metrics.first_byte)
+        self.tokens: Children[Counter] = Children(metrics.tokens)

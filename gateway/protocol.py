@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -61,7 +62,7 @@ class InferenceRequest:
         if raw is None:
             return None
         try:
-            return msgspec.json.decode(raw, type=kind | None)
+            return _decoder(kind).decode(raw)  # type: ignore[arg-type, no-any-return]
         except msgspec.ValidationError as fault:
             raise InvalidRequestError(f"'{name}' is invalid: {fault}", param=name) from fault
         except (msgspec.DecodeError, RecursionError) as fault:
@@ -79,9 +80,21 @@ class InferenceRequest:
 
         `payloads` join those that are there: `mark(len(request.payloads) + i)` in `changes` stands for the i-th.
         """
-        fields = {name: raw for name, raw in self.fields.items() if name not in without}
-        fields.update({name: msgspec.Raw(_encode(value)) for name, value in changes.items()})
-        return replace(self, fields=fields, body=None, payloads=(*self.payloads, *payloads))
+        fields = dict(self.fields)
+        for name in without:
+            fields.pop(name, None)
+        for name, value in changes.items():
+            fields[name] = msgspec.Raw(_encode(value))
+        return InferenceRequest(self.path, fields, None, (*self.payloads, *payloads))
+
+    def with_raw(self, defaults: Mapping[str, msgspec.Raw], overrides: Mapping[str, msgspec.Raw]) -> InferenceRequest:
+        """A request with `defaults` where it lacks those fields, and `overrides` in any case; values are raw JSON."""
+        return InferenceRequest(self.path, {**defaults, **self.fields, **overrides}, None, self.payloads)
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of the body as it came, less what was carved out of it."""
+        return len(self.body or b"") - sum(map(len, self.payloads))
 
     def encode(self) -> Sequence[Buffer]:
         """The body to send, in pieces."""
@@ -89,6 +102,11 @@ class InferenceRequest:
             return (self.body,)
         skeleton = _encode(self.fields)
         return list(_filled(skeleton, self.payloads)) if self.payloads else (skeleton,)
+
+
+@lru_cache(64)
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind | None)
 
 
 def mark(index: int) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
@@ -26,21 +28,43 @@ def configuration() -> str:
         "`gemma-gateway config check FILE` says whether a file is good.",
         "",
     ]
-    for path, model in _sections():
-        lines += [f"## `{path}`", "", (model.__doc__ or "").strip(), "", "| key | type | default | meaning |"]
-        lines += ["|---|---|---|---|"]
+    for model, paths in _places().items():
+        text = inspect.cleandoc(model.__doc__ or "")
+        lines += [f"## {', '.join(f'`{path}`' for path in paths)}", "", text, ""]
+        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
         lines += [_row(name, field) for name, field in model.model_fields.items()]
         lines.append("")
     return "\n".join(lines)
 
 
-def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
-    for name, field in Settings.model_fields.items():
-        arguments = get_args(field.annotation)
-        if arguments:
-            yield f"{name}.<name>", arguments[1]
-        elif isinstance(field.annotation, type):
-            yield name, field.annotation
+def _places() -> dict[type[BaseModel], list[str]]:
+    """Where each kind of section may stand."""
+    places: dict[type[BaseModel], list[str]] = {}
+    for path, model in _sections("", Settings):
+        places.setdefault(model, []).append(path)
+    return places
+
+
+def _sections(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every section below `model`, each before its own sections."""
+    for name, field in model.model_fields.items():
+        suffix, section = _section(field)
+        if section is not None:
+            yield path + name + suffix, section
+            yield from _sections(f"{path}{name}{suffix}.", section)
+
+
+def _section(field: FieldInfo) -> tuple[str, type[BaseModel] | None]:
+    """The section that a key holds, and what stands behind the key's name where it holds several."""
+    kind: Any = field.annotation
+    inner = next((each for each in get_args(kind) if _is_section(each)), None)
+    if inner is not None:
+        return ("[]" if get_origin(kind) is tuple else ".<name>") if get_origin(kind) is not UnionType else "", inner
+    return "", kind if _is_section(kind) else None
+
+
+def _is_section(kind: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _row(name: str, field: FieldInfo) -> str:
@@ -50,7 +74,11 @@ def _row(name: str, field: FieldInfo) -> str:
 
 def _type(field: FieldInfo) -> str:
     """The type in JSON's words."""
-    return _words(_adapter(field).json_schema())
+    suffix, section = _section(field)
+    if section is not None:
+        return {"[]": "list of sections", ".<name>": "sections by name"}.get(suffix, "section")
+    schema = _adapter(field).json_schema()
+    return _words(schema, schema.get("$defs", {}))
 
 
 def _adapter(field: FieldInfo) -> TypeAdapter[Any]:
@@ -58,16 +86,16 @@ def _adapter(field: FieldInfo) -> TypeAdapter[Any]:
     return TypeAdapter(annotation)
 
 
-def _words(schema: dict[str, Any]) -> str:
+def _words(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return _words(definitions[schema["$ref"].rsplit("/", 1)[-1]], definitions)
     if "anyOf" in schema:
-        kinds = dict.fromkeys(_words(kind) for kind in schema["anyOf"])
+        kinds = dict.fromkeys(_words(kind, definitions) for kind in schema["anyOf"])
         return " or ".join(kind for kind in kinds if kind != "null")
     if "enum" in schema:
         return " \\| ".join(f"`{value}`" for value in schema["enum"])
     if schema.get("type") == "array":
-        inner = schema["items"]
-        name = inner.get("$ref", "").rsplit("/", 1)[-1]
-        return f"list of {_words(schema['$defs'][name] if name else inner)}"
+        return f"list of {_words(schema['items'], definitions)}"
     return str(schema.get("format", schema.get("type", "")))
 
 
@@ -75,6 +103,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default()
     if value is PydanticUndefined:
         return "required"
+    if isinstance(value, BaseModel) or (not value and _section(field)[1] is not None):
+        return "none"
     plain = _adapter(field).dump_python(value, mode="json")
     if plain is None:
         return "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 
 
 def connected(port: int) -> socket.socket:
@@ -12,11 +13,28 @@ def connected(port: int) -> socket.socket:
     return connection
 
 
-def exchange(connection: socket.socket, data: bytes) -> int:
-    """Sends one chat request and reads its whole answer; the status."""
-    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-    connection.sendall(f"{head}content-length: {len(data)}\r\n\r\n".encode())
+def exchange(connection: socket.socket, data: bytes, headers: str = "") -> int:
+    """Sends one chat request and reads its whole answer; the status. `headers` are whole lines."""
+    connection.sendall(_head(len(data), headers))
     connection.sendall(data)
+    return _status(connection)
+
+
+def exchange_at_once(connections: Sequence[socket.socket], data: bytes, headers: str = "") -> set[int]:
+    """Sends the same chat request over each connection, and then reads all answers; their statuses."""
+    request = _head(len(data), headers) + data
+    for connection in connections:
+        connection.sendall(request)
+    return {_status(connection) for connection in connections}
+
+
+def _head(length: int, headers: str) -> bytes:
+    lines = f"host: localhost\r\n{headers}content-type: application/json\r\ncontent-length: {length}\r\n"
+    return f"POST /v1/chat/completions HTTP/1.1\r\n{lines}\r\n".encode()
+
+
+def _status(connection: socket.socket) -> int:
+    """Reads an answer whole."""
     reader = connection.makefile("rb")
     status = int(reader.readline().split()[1])
     length = 0

@@ -18,7 +18,7 @@ _ANSWER = json.dumps(
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1,
-        "model": "gemma",
+        "model": "google/gemma-4-E4B-it",
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello."}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 300, "completion_tokens": 2, "total_tokens": 302},
     },

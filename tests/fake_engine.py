@@ -142,13 +142,13 @@ def completion() -> Behaviour:
         asked = request.json()
         if not asked.get("stream"):
             body = {"id": "chatcmpl-1", "object": "chat.completion", "model": asked["model"], "usage": USAGE}
-            await reply(json.dumps(body | {"choices": [choice("abc")]}).encode())(request, writer)
+            await reply(compact(body | {"choices": [choice("abc")]}))(request, writer)
             return
         await begin(writer)
         for text in "abc":
-            await send(writer, event(text))
+            await send(writer, event(text, asked["model"]))
         if (asked.get("stream_options") or {}).get("include_usage"):
-            await send(writer, data({"id": "chatcmpl-1", "choices": [], "usage": USAGE}))
+            await send(writer, data({"id": "chatcmpl-1", "model": asked["model"], "choices": [], "usage": USAGE}))
         await send(writer, b"data: [DONE]\n\n")
         await send(writer, b"")
 
@@ -159,13 +159,19 @@ def choice(text: str) -> dict[str, Any]:
     return {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
 
 
+def compact(document: object) -> bytes:
+    """JSON without blanks, as vLLM serializes."""
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
 def data(document: object) -> bytes:
-    return b"data: " + json.dumps(document, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + compact(document) + b"\n\n"
 
 
-def event(text: str) -> bytes:
+def event(text: str, model: str = "m") -> bytes:
     """One chunk of a streamed chat completion."""
-    return data({"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
+    choices = [{"index": 0, "delta": {"content": text}, "finish_reason": None}]
+    return data({"id": "chatcmpl-1", "model": model, "choices": choices})
 
 
 async def begin(writer: asyncio.StreamWriter) -> None:

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from gateway import settings
 from gateway.errors import ConfigurationError
-from gateway.settings import Family, Modality, Settings
+from gateway.settings import Family, Modality, ModelSettings, Settings
+from gateway.settings.consistency import FACTS
 
 
 @pytest.fixture
@@ -59,10 +60,6 @@ BAD = {
     "engine with a path": ({"engines": {"a": {"url": "http://h:1/v1"}}}, "must be http://host:port or unix:/path"),
     "engine over TLS": ({"engines": {"a": {"url": "https://h:1"}}}, "must be http://host:port or unix:/path"),
     "model of no engine": ({"models": {"g": {}}}, "models.g.engine: no engine 'default' under engines (known: none)"),
-    "catch-all of no model": (
-        {"engines": {"default": {"url": "unix:/s"}}, "models": {"*": {}}},
-        "models.*.served_name: the catch-all needs the engine's model name",
-    ),
     "network with host bits": ({"media": {"allowed_networks": ["10.0.0.1/8"]}}, "media.allowed_networks.0"),
     "host with a scheme": ({"media": {"allowed_hosts": ["http://a.example"]}}, "media.allowed_hosts: "),
     "host with a port": ({"media": {"denied_hosts": ["a.example:80"]}}, "no scheme, port or path"),
@@ -84,6 +81,148 @@ def test_wrong_configuration_is_refused_naming_the_key(tree: dict[str, object], 
         settings.load(None, tree)
 
     assert message in str(refusal.value)
+
+
+TARGETS = [{"model": "g"}]
+#: What stands under `models`, beside a model `g`, an adapter `lora` of it, and an alias `gpt` of it.
+BAD_MODELS = {
+    "catch-all of no model": (
+        {"*": {}},
+        "models.*.served_name: the catch-all needs the engine's model name, or targets",
+    ),
+    "no name": ({"": {}}, "models.'': a name cannot be empty or hold control characters"),
+    "name of two lines": ({"a\nb": {}}, "models.'a\\nb': a name cannot be empty or hold control characters"),
+    "target that is not there": (
+        {"x": {"targets": [{"model": "y"}]}},
+        "models.x.targets: no model 'y' under models (known: g, gpt, lora, x); add it there or correct the name",
+    ),
+    "target with targets": (
+        {"x": {"targets": [{"model": "gpt"}]}},
+        "models.x.targets: 'gpt' has targets itself; name one that it stands for, such as 'g'",
+    ),
+    "target of itself": ({"x": {"targets": [{"model": "x"}]}}, "models.x.targets: 'x' refers to itself"),
+    "catch-all as target": (
+        {"x": {"targets": [{"model": "*"}]}, "*": {"served_name": "g"}},
+        "models.x.targets: '*' stands for every other name; name a model",
+    ),
+    "target twice": ({"x": {"targets": TARGETS * 2}}, "models.x.targets: 'g' stands here twice; remove one"),
+    "targets without weight": (
+        {"x": {"targets": [{"model": "g", "weight": 0}]}},
+        "models.x.targets: every weight is 0, so that nothing could answer; give one target a weight above 0",
+    ),
+    "target of negative weight": (
+        {"x": {"targets": [{"model": "g", "weight": -1}]}},
+        "models.x.targets.0.weight: Input should be greater than or equal to 0",
+    ),
+    "targets and an engine": (
+        {"x": {"targets": TARGETS, "engine": "default"}},
+        "models.x.engine: a name with targets has those of the model that answers; set it there and remove it here",
+    ),
+    "targets and a served name": ({"x": {"targets": TARGETS, "served_name": "x"}}, "models.x.served_name: a name with"),
+    "targets and a base": ({"x": {"targets": TARGETS, "base": "g"}}, "models.x.base: a name with targets"),
+    "fallback that is not there": ({"x": {"fallbacks": ["y"]}}, "models.x.fallbacks: no model 'y' under models"),
+    "fallback with targets": ({"x": {"fallbacks": ["gpt"]}}, "models.x.fallbacks: 'gpt' has targets itself"),
+    "fallback to itself": ({"x": {"fallbacks": ["x"]}}, "models.x.fallbacks: 'x' refers to itself"),
+    "fallback twice": ({"x": {"fallbacks": ["g", "g"]}}, "models.x.fallbacks: 'g' stands here twice"),
+    "adapter of nothing": ({"x": {"base": "y", "served_name": "x"}}, "models.x.base: no model 'y' under models"),
+    "adapter of itself": ({"x": {"base": "x", "served_name": "x"}}, "models.x.base: 'x' refers to itself"),
+    "adapter of an adapter": (
+        {"x": {"base": "lora", "served_name": "x"}},
+        "models.x.base: 'lora' is an adapter itself; name the model that it is made for, 'g'",
+    ),
+    "adapter of an alias": ({"x": {"base": "gpt", "served_name": "x"}}, "models.x.base: 'gpt' has targets itself"),
+    "adapter without a name": (
+        {"x": {"base": "g"}},
+        "models.x.served_name: an adapter needs the name that its engine has it under (--lora-modules NAME=PATH)",
+    ),
+    "adapter with an engine": (
+        {"x": {"base": "g", "served_name": "x", "engine": "default"}},
+        "models.x.engine: an adapter has that of the model that answers; set it there and remove it here",
+    ),
+    "successor that is not there": (
+        {"x": {"deprecated": {"since": "2026-01-01", "successor": "y"}}},
+        "models.x.deprecated.successor: no model 'y' under models",
+    ),
+    "successor of itself": (
+        {"x": {"deprecated": {"since": "2026-01-01", "successor": "x"}}},
+        "models.x.deprecated.successor: 'x' refers to itself",
+    ),
+    "sunset before the deprecation": (
+        {"x": {"deprecated": {"since": "2026-01-02", "sunset": "2026-01-01"}}},
+        "models.x.deprecated.sunset: it is before since, 2026-01-02; choose that day or a later one",
+    ),
+    "field that is no JSON": (
+        {"x": {"defaults": {"a": {"b": 1j}}}},
+        "models.x.defaults.a: it cannot be written as JSON",
+    ),
+}
+
+
+@pytest.mark.parametrize(("models", "message"), BAD_MODELS.values(), ids=BAD_MODELS.keys())
+def test_models_that_do_not_fit_together_are_refused_naming_the_key(models: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        _with_models(models)
+
+    assert message in str(refusal.value)
+
+
+FIELDS = {
+    **dict.fromkeys(["model", "messages", "input", "prompt", "stream"], "what a request asks cannot be set for all"),
+    **dict.fromkeys(
+        ["request_id", "kv_transfer_params", "ec_transfer_params", "cache_salt", "priority"],
+        "the gateway alone tells engines that; remove it",
+    ),
+}
+
+
+@pytest.mark.parametrize("where", ["defaults", "overrides"])
+@pytest.mark.parametrize(("field", "message"), FIELDS.items())
+def test_fields_that_are_the_clients_or_the_gateways_cannot_be_set(where: str, field: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        _with_models({"x": {where: {field: None}}})
+
+    assert f"models.x.{where}.{field}: {message}" in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", [{"targets": TARGETS}, {"base": "g", "served_name": "x"}], ids=["alias", "adapter"])
+@pytest.mark.parametrize("fact", FACTS)
+def test_facts_of_another_model_cannot_be_set(kind: dict[str, object], fact: str) -> None:
+    default = ModelSettings().model_dump(mode="json")[fact]
+
+    with pytest.raises(ConfigurationError, match=rf"models\.x\.{fact}: .* set it there and remove it here"):
+        _with_models({"x": {**kind, fact: default}})
+
+
+def test_facts_are_what_a_model_is_and_not_what_is_done_by_its_name() -> None:
+    by_name = {"targets", "sticky", "fallbacks", "defaults", "overrides", "deprecated", "hidden", "limits"}
+    by_name |= {"engine", "served_name", "base", "owned_by", "response_model"}
+
+    assert set(FACTS) == set(ModelSettings.model_fields) - by_name
+
+
+def test_every_fault_of_the_models_is_told_at_once() -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        _with_models({"x": {"engine": "y", "fallbacks": ["z"]}, "w": {"base": "v"}})
+
+    keys = [line.split(":")[0].strip() for line in str(refusal.value).splitlines()[2:]]
+    assert keys == ["models.x.fallbacks", "models.w.base", "models.w.served_name"]
+
+
+def test_names_may_share_models_go_away_and_fall_back() -> None:
+    tree = _with_models(
+        {
+            "x": {"targets": [{"model": "g", "weight": 95}, {"model": "lora", "weight": 5}], "fallbacks": ["lora"]},
+            "old": {"targets": TARGETS, "deprecated": {"since": "2026-01-01", "successor": "gpt"}},
+            "*": {"targets": TARGETS, "overrides": {"logit_bias": {5: 1.5}}},
+        }
+    )
+
+    assert set(tree.models) == {"g", "lora", "gpt", "x", "old", "*"}
+
+
+def _with_models(models: dict[str, object]) -> Settings:
+    sound = {"g": {}, "lora": {"base": "g", "served_name": "lora"}, "gpt": {"targets": TARGETS}}
+    return settings.load(None, {"engines": {"default": {"url": "unix:/s"}}, "models": sound | models})
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "server: {", "just words"])

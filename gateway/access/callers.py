@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from gateway.errors import PermissionDeniedError
-from gateway.settings import Grant
+from gateway.settings import Grant, Modality
 
 #: No restriction at all.
 EVERYTHING = Grant()
@@ -42,6 +42,17 @@ class Caller:
                 f"This key may not use the model '{alias}'; see GET /v1/models.",
                 param="model",
                 code="model_not_allowed",
+            )
+
+    def check_modality(self, modality: Modality, param: str) -> None:
+        """Raises PermissionDeniedError where the caller's requests may not contain that, as the field `param` does."""
+        allowed = self.grant.modalities
+        if allowed is not None and modality not in allowed:
+            known = ", ".join(sorted({Modality.TEXT, *allowed}))
+            raise PermissionDeniedError(
+                f"{param}: this key may not send {modality}; it may send {known}.",
+                param=param,
+                code="modality_not_allowed",
             )
 
     def may_use(self, alias: str) -> bool:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 
 from gateway.metrics import CONTENT_TYPE, Metrics
 from gateway.upstream.pool import Engine
+from gateway.watch import Watched
 
 
-def application(metrics: Metrics, engines: Mapping[str, Engine], draining: Callable[[], bool]) -> FastAPI:
+def application(
+    metrics: Metrics,
+    engines: Callable[[], Mapping[str, Engine]],
+    draining: Callable[[], bool],
+    watched: Sequence[Watched],
+) -> FastAPI:
     """The admin application. It has no authentication: its port stays inside."""
     app = FastAPI(title="gemma-gateway admin", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -25,10 +31,14 @@ def application(metrics: Metrics, engines: Mapping[str, Engine], draining: Calla
 
     @app.get("/readyz")
     async def ready() -> JSONResponse:
-        """200 while requests are taken and at least one engine can answer them."""
-        states = {name: "ready" if engine.ready else "not ready" for name, engine in engines.items()}
+        """200 while requests are taken and at least one engine can answer them.
+
+        What could not be read anew, so that the last good one is in force, is told beside it.
+        """
+        states = {name: "ready" if engine.ready else "not ready" for name, engine in engines().items()}
         status = "draining" if draining() else "ready" if "ready" in states.values() else "no engine is ready"
         code = 200 if status == "ready" else 503
-        return JSONResponse({"status": status, "engines": states}, code)
+        read = {each.name: each.fault or "ok" for each in watched}
+        return JSONResponse({"status": status, "engines": states, **read}, code)
 
     return app

@@ -24,14 +24,14 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole request body, at most `limit` bytes.
+async def read_body(scope: Scope, receive: Receive, limit: int, hold: Callable[[int], None]) -> bytes:
+    """The whole request body, at most `limit` bytes. `hold` is told how many bytes are going to be held, in portions:
+    by the Content-Length before anything is read, else as they come; it may raise.
 
     Raises PayloadTooLargeError, by the Content-Length if there is one; ClientDisconnectedError.
     """
-    length = header(scope, b"content-length")
-    if length is not None and (not length.isdigit() or int(length) > limit):
-        raise _too_large(limit) if length.isdigit() else InvalidRequestError("Content-Length is not a number.")
+    told = _content_length(scope, limit)
+    hold(told)
     message = await receive()
     body: bytes = message.get("body", b"")
     if not message.get("more_body"):
@@ -40,11 +40,26 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     chunks = [body]
     size = len(body)
     while message.get("more_body"):
+        if size > told:
+            hold(size - told)
+            told = size
         message = await receive()
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         _check(message, size, limit)
     return b"".join(chunks)
+
+
+def _content_length(scope: Scope, limit: int) -> int:
+    """What the header says, 0 where there is none."""
+    length = header(scope, b"content-length")
+    if length is None:
+        return 0
+    if not length.isdigit():
+        raise InvalidRequestError("Content-Length is not a number.")
+    if int(length) > limit:
+        raise _too_large(limit)
+    return int(length)
 
 
 def _check(message: Message, size: int, limit: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
 
 import msgspec
 from blake3 import blake3
@@ -16,11 +17,11 @@ from gateway.api.observation import Observation
 from gateway.errors import (
     ANTHROPIC_TYPES,
     EngineFailedError,
+    EngineOverloadedError,
     EngineUnavailableError,
     GatewayError,
     InvalidRequestError,
     NotFoundError,
-    OverloadedError,
 )
 from gateway.metrics import Metrics
 from gateway.upstream.pool import Reply
@@ -47,6 +48,7 @@ def headers(scope: Scope, identifier: str) -> list[tuple[bytes, bytes]]:
     return to_send if trace is None else [*to_send, (b"traceparent", trace)]
 
 
+@lru_cache(4096)
 def cache_salt(tenant: str, own: str | None = None) -> str:
     """What keeps a tenant's prefixes apart from those of others in the engine's cache, and by `own` from each other."""
     return blake3(f"{tenant} {own}".encode()).hexdigest(16)
@@ -96,7 +98,7 @@ def raise_fault(reply: Reply, body: bytes, seen: Observation, retry_after: float
         raise EngineUnavailableError("The model is restarting; try again shortly.", retry_after=retry_after)
     if status in (429, 503):
         wait = _seconds(reply.headers.get(b"retry-after"), retry_after)
-        raise OverloadedError("The model is busy; try again shortly.", retry_after=wait)
+        raise EngineOverloadedError("The model is busy; try again shortly.", retry_after=wait)
     logger.error("engine %s answered %d: %s", seen.engine, status, body[:500].decode(errors="replace"))
     raise EngineFailedError("The engine failed to answer the request.")
 

@@ -1,20 +1,21 @@
-"""The inference routes as one straight line: authenticate, parse, resolve, admit, inline media, send, relay."""
+"""The inference routes as one straight line: authenticate, parse, resolve, charge, admit, inline media, send, relay."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.api import exchange
+from gateway.api import exchange, routing
 from gateway.api.client import Receive, Scope, Send, WhileConnected
 from gateway.api.dialects import INFERENCE_PATHS, USAGE_ON_REQUEST
 from gateway.api.edge import Edge
+from gateway.api.estimate import estimate
 from gateway.api.observation import Observation
-from gateway.api.relay import Relay
+from gateway.api.relay import Relay, Rename
 from gateway.catalog import Route
-from gateway.errors import MediaError, MediaTimeoutError
+from gateway.errors import EngineOverloadedError, EngineUnavailableError, GatewayError, MediaError, MediaTimeoutError
 from gateway.media.inline import Inlined, Media
 from gateway.protocol import InferenceRequest, parse
 from gateway.upstream.pool import Engine
@@ -22,9 +23,14 @@ from gateway.upstream.pool import Engine
 #: Fields that mean something to vLLM which no client may say: the id must be unique over all clients, and the others
 #: tell an engine where to fetch caches from.
 WITHHELD = ("request_id", "kv_transfer_params", "ec_transfer_params")
+#: The same where vLLM's scheduler takes no priority.
+WITHHELD_UNRANKED = (*WITHHELD, "priority")
 
 #: Routes for which vLLM has a prefix cache, and takes its salt.
 SALTED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages"})
+
+#: Routes for which vLLM's scheduler takes a priority.
+RANKED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,35 +46,77 @@ class Inference:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, seen: Observation) -> None:
         request = parse(seen.path, await self.edge.body(scope, receive, seen))
-        route = self.edge.route(request.get("model", str), seen)
-        with self.edge.admission.slot():
-            async with WhileConnected(receive):
-                inlined = await self._inline(request, route, self.edge.tenant(seen))
-                await self._forward(inlined, route, scope, send, seen)
+        name, user = request.get("model", str), routing.user_of(request)
+        route = routing.resolve(self.edge.catalog, name, user, scope, seen)
+        effective = routing.with_policy(request, route)
+        seen.stream = bool(effective.get("stream", bool))
+        expected = estimate(effective, request.text_bytes, self.edge.settings.quotas.estimated_completion_tokens)
+        async with WhileConnected(receive):
+            await self.edge.charge(seen, expected)
+            async with self.edge.place(seen):
+                await self._exchange(request, routing.in_order(route, self.engines), scope, send, seen)
 
-    async def _inline(self, request: InferenceRequest, route: Route, tenant: str | None) -> Inlined:
+    async def _exchange(
+        self, request: InferenceRequest, routes: Sequence[Route], scope: Scope, send: Send, seen: Observation
+    ) -> None:
+        """Asks an engine, and where that cannot take the request now, the next, as long as nothing was answered."""
+        busy: GatewayError | None = None
+        for route in routes:
+            try:
+                await self._ask(request, route, scope, send, seen)
+            except (EngineUnavailableError, EngineOverloadedError) as error:
+                if seen.status or route is routes[-1]:
+                    raise
+                busy = error
+            except MediaError:
+                # That a fallback does not see or hear is no fault of the request.
+                if busy is None:
+                    raise
+            else:
+                return
+        if busy is not None:
+            raise busy
+
+    async def _ask(self, request: InferenceRequest, route: Route, scope: Scope, send: Send, seen: Observation) -> None:
+        routing.note(route, seen, self.edge.metrics)
+        request = routing.with_policy(request, route)
+        inlined = await self._inline(request, route, seen)
+        rename = routing.rename(route, request)
+        await self._forward(inlined, route, rename, scope, send, seen)
+
+    async def _inline(self, request: InferenceRequest, route: Route, seen: Observation) -> Inlined:
         started = time.monotonic()
+        check = seen.caller.check_modality if seen.caller else None
         try:
-            inlined = await self.media.inline(request, route.model, tenant)
+            inlined = await self.media.inline(request, route.model, self.edge.tenant(seen), check)
         except (MediaError, MediaTimeoutError) as error:
             self.edge.metrics.media_errors.labels(error.code).inc()
             raise
         if inlined.request is not request:
             self.edge.metrics.media.observe(time.monotonic() - started)
+        if inlined.tokens and not seen.media_tokens:
+            seen.media_tokens = inlined.tokens
+            if seen.entry is not None:
+                await seen.entry.add(sum(inlined.tokens.values()))
         return inlined
 
-    async def _forward(self, inlined: Inlined, route: Route, scope: Scope, send: Send, seen: Observation) -> None:
-        hide_usage = _lacks_usage(inlined.request)
-        outgoing = _for_engine(inlined.request, route, hide_usage, self.edge.tenant(seen))
+    async def _forward(
+        self, inlined: Inlined, route: Route, rename: Rename, scope: Scope, send: Send, seen: Observation
+    ) -> None:
+        request = inlined.request
+        hide_usage = seen.stream and _lacks_usage(request)
+        outgoing = _for_engine(request, route, hide_usage, self.edge.tenant(seen), _priority(request, seen))
         relay = Relay(
             INFERENCE_PATHS[seen.path],
-            (*inlined.headers, (b"x-request-id", seen.request_id.encode())),
+            (*inlined.headers, *routing.headers(route, seen)),
             hide_usage,
             inlined.tokens,
+            rename,
             self.edge.settings.limits.retry_after_seconds,
         )
         engine = self.engines[route.engine]
         to_send = exchange.headers(scope, seen.request_id)
+        seen.sent = True
         with (
             exchange.counted(self.edge.metrics, engine.name),
             await engine.send(b"POST", seen.path, outgoing.encode(), to_send) as reply,
@@ -89,14 +137,29 @@ class Inference:
 
 
 def _lacks_usage(request: InferenceRequest) -> bool:
-    """Whether this is a stream whose client does not want to hear the usage, which the gateway always does."""
-    if request.path not in USAGE_ON_REQUEST or not request.get("stream", bool):
+    """Whether the client of this stream does not want to hear the usage, which the gateway always does."""
+    if request.path not in USAGE_ON_REQUEST:
         return False
     options = request.get("stream_options", dict[str, Any]) or {}
     return not options.get("include_usage")
 
 
-def _for_engine(request: InferenceRequest, route: Route, add_usage: bool, tenant: str | None) -> InferenceRequest:
+def _priority(request: InferenceRequest, seen: Observation) -> int | None:
+    """The request's rank in vLLM's scheduler, lower first; None where nothing has to be said. The client's own wish
+    can only put it behind where its key would.
+    """
+    if seen.path not in RANKED:
+        return None
+    least = seen.caller.grant.priority if seen.caller else 0
+    wish = request.get("priority", int)
+    if wish is None:
+        return least or None
+    return max(wish, least)
+
+
+def _for_engine(
+    request: InferenceRequest, route: Route, add_usage: bool, tenant: str | None, priority: int | None
+) -> InferenceRequest:
     """The request in the engine's words; the very same where nothing has to change."""
     changes: dict[str, object] = {}
     if request.get("model", str) != route.served_name:
@@ -106,6 +169,9 @@ def _for_engine(request: InferenceRequest, route: Route, add_usage: bool, tenant
         changes["stream_options"] = {**options, "include_usage": True}
     if tenant is not None and request.path in SALTED:
         changes["cache_salt"] = exchange.cache_salt(tenant, request.get("cache_salt", str))
-    if not changes and not any(name in request.fields for name in WITHHELD):
+    if priority is not None and priority != request.get("priority", int):
+        changes["priority"] = priority
+    withheld = WITHHELD if request.path in RANKED else WITHHELD_UNRANKED
+    if not changes and not any(name in request.fields for name in withheld):
         return request
-    return request.with_fields(changes, without=WITHHELD)
+    return request.with_fields(changes, without=withheld)

@@ -1,72 +1,145 @@
-"""GET /v1/models and /v1/models/{id}: which model names a client may use."""
+"""GET /v1/models and /v1/models/{id}: which model names a caller may use, for OpenAI's clients and Anthropic's."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, time
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel
 
-from gateway.access.keys import Access
-from gateway.catalog import Catalog, Route
-from gateway.errors import ModelNotFoundError
+from gateway.access.callers import Caller
+from gateway.api.client import Scope
+from gateway.catalog import Catalog, Choice
 from gateway.settings import Family, Modality
+
+Authenticate = Callable[[Scope], Awaitable[Caller]]
+Version = Annotated[str | None, Header()]
+
+
+class DeprecationCard(BaseModel):
+    """When a name goes away, and what to use instead."""
+
+    since: date
+    sunset: date | None
+    successor: str | None
 
 
 class ModelCard(BaseModel):
-    """OpenAI's model object; `max_model_len` as vLLM tells it, `family` and `modalities` as the catalog knows them."""
+    """OpenAI's model object; `max_model_len`, `root` and `parent` as vLLM tells them, the rest as the catalog knows.
+
+    Of a name that several models answer it says what holds for all of them.
+    """
 
     id: str
-    object: str = "model"
+    object: Literal["model"] = "model"
     created: int
-    owned_by: str = "google"
+    owned_by: str
     max_model_len: int | None
     family: Family
     modalities: list[Modality]
+    root: str | None
+    """The model that answers, where the name has just one target."""
+    parent: str | None
+    """The model of which this is an adapter."""
+    deprecation: DeprecationCard | None
 
 
 class ModelList(BaseModel):
     """OpenAI's list object."""
 
-    object: str = "list"
+    object: Literal["list"] = "list"
     data: list[ModelCard]
 
 
-def router(access: Access, catalog: Catalog, created: int) -> APIRouter:
-    """The routes. `created`: Unix time in seconds that every model shows, when the gateway started."""
+class AnthropicModel(BaseModel):
+    """Anthropic's model object, https://docs.anthropic.com/en/api/models"""
 
-    def authenticate(
-        authorization: Annotated[str | None, Header()] = None, x_api_key: Annotated[str | None, Header()] = None
-    ) -> None:
-        access.authenticate(_bytes(authorization), _bytes(x_api_key))
+    type: Literal["model"] = "model"
+    id: str
+    display_name: str
+    created_at: datetime
+    lifecycle: Literal["active", "deprecated"]
+    deprecated_at: datetime | None
+    retires_at: datetime | None
+    max_input_tokens: int | None
 
-    def card(route: Route) -> ModelCard:
-        modalities = [m for m in Modality if m in route.model.modalities]
-        return ModelCard(
-            id=route.alias,
-            created=created,
-            max_model_len=route.model.max_model_len,
-            family=route.model.family,
-            modalities=modalities,
-        )
 
-    routes = APIRouter(prefix="/v1/models", tags=["models"], dependencies=[Depends(authenticate)])
+class AnthropicModelList(BaseModel):
+    """Anthropic's page of models: always the only one."""
+
+    data: list[AnthropicModel]
+    has_more: Literal[False] = False
+    first_id: str | None
+    last_id: str | None
+
+
+def router(authenticate: Authenticate, catalog: Callable[[], Catalog], created: int) -> APIRouter:
+    """The routes. `catalog`: gives the one in force; `created`: Unix time in seconds that every model shows."""
+
+    routes = APIRouter(prefix="/v1/models", tags=["models"])
 
     @routes.get("")
-    async def list_models() -> ModelList:
-        """Lists the model names that can be used."""
-        return ModelList(data=[card(route) for route in catalog])
+    async def list_models(request: Request, anthropic_version: Version = None) -> ModelList | AnthropicModelList:
+        """Lists the model names that can be used; to a request with `anthropic-version` as Anthropic does."""
+        caller = await authenticate(request.scope)
+        choices = list(catalog().listed(caller.may_use))
+        if anthropic_version is None:
+            return ModelList(data=[_card(choice, created) for choice in choices])
+        data = [_anthropic_card(choice, created) for choice in choices]
+        first, last = (data[0].id, data[-1].id) if data else (None, None)
+        return AnthropicModelList(data=data, first_id=first, last_id=last)
 
     @routes.get("/{model:path}")
-    async def retrieve_model(model: str) -> ModelCard:
-        """Describes one model name."""
-        for route in catalog:
-            if route.alias == model:
-                return card(route)
-        raise ModelNotFoundError(f"The model '{model[:100]}' does not exist.", param="model")
+    async def retrieve_model(
+        request: Request, model: str, anthropic_version: Version = None
+    ) -> ModelCard | AnthropicModel:
+        """Describes one model name; to a request with `anthropic-version` as Anthropic does."""
+        caller = await authenticate(request.scope)
+        choice = catalog().described(model, caller.may_use)
+        return (_card if anthropic_version is None else _anthropic_card)(choice, created)
 
     return routes
 
 
-def _bytes(value: str | None) -> bytes | None:
-    return None if value is None else value.encode("latin-1")
+def _card(choice: Choice, created: int) -> ModelCard:
+    only = choice.only
+    common = frozenset.intersection(*(route.model.modalities for route in choice.routes))
+    deprecated = choice.settings.deprecated
+    return ModelCard(
+        id=choice.alias,
+        created=created,
+        owned_by=choice.settings.owned_by,
+        max_model_len=_context(choice),
+        family=choice.routes[0].model.family,
+        modalities=[modality for modality in Modality if modality in common],
+        root=only.target if only else None,
+        parent=only.base if only else None,
+        deprecation=DeprecationCard.model_validate(deprecated.model_dump()) if deprecated else None,
+    )
+
+
+def _anthropic_card(choice: Choice, created: int) -> AnthropicModel:
+    deprecated = choice.settings.deprecated
+    past = deprecated is not None and deprecated.since <= datetime.now(UTC).date()
+    return AnthropicModel(
+        id=choice.alias,
+        display_name=choice.alias,
+        created_at=datetime.fromtimestamp(created, UTC),
+        lifecycle="deprecated" if past else "active",
+        deprecated_at=_midnight(deprecated.since) if deprecated and past else None,
+        retires_at=_midnight(deprecated.sunset) if deprecated else None,
+        max_input_tokens=_context(choice),
+    )
+
+
+def _context(choice: Choice) -> int | None:
+    """Tokens that every model of the name has room for; None where that is not known of all."""
+    lengths = [route.model.max_model_len for route in choice.routes]
+    known = [length for length in lengths if length is not None]
+    return min(known) if len(known) == len(lengths) else None
+
+
+def _midnight(day: date | None) -> datetime | None:
+    return None if day is None else datetime.combine(day, time(), UTC)

@@ -20,19 +20,23 @@ logger = logging.getLogger(__name__)
 #: Where the usage tells what the prompt's tokens were.
 DETAILS = {Dialect.OPENAI: b"prompt_tokens_details", Dialect.RESPONSES: b"input_tokens_details"}
 
+#: The engine's name for the model as it stands in a reply, and what is put in its place; None: it stays.
+Rename = tuple[bytes, bytes] | None
+
 
 @dataclass(frozen=True, slots=True)
 class Relay:
     """How one reply is to be passed on.
 
     `hide_usage`: the gateway asked for the usage event, the client did not, so it must not see it. `media_tokens` is
-    added to the usage.
+    added to the usage. `rename` is how the engine's name for the model stands in a reply, and what is put in its place.
     """
 
     dialect: Dialect
     headers: tuple[tuple[bytes, bytes], ...]
     hide_usage: bool
     media_tokens: Mapping[Modality, int]
+    rename: Rename
     retry_after: float
 
     async def run(self, reply: Reply, send: Send, seen: Observation) -> None:
@@ -49,7 +53,7 @@ class Relay:
         exchange.raise_fault(reply, body, seen, self.retry_after)
         if reply.status == 200:
             seen.usage = sse.usage_of(body)
-            body = self._with_media_tokens(body)
+            body = self._renamed(self._with_media_tokens(body))
         elif reply.status >= 400:
             body = exchange.refusal(reply.status, body, self.dialect, seen)
         seen.status = reply.status
@@ -71,10 +75,12 @@ class Relay:
                 seen.saw_bytes()
             if sse.USAGE_MARK in events:
                 events = self._usage(events, seen)
+            events = self._renamed(events)
             if sse.has_error(events):
                 await self._end_at_error(events, send, seen)
                 return
             if events:
+                seen.events += events.count(sse.END)
                 await send({"type": "http.response.body", "body": events, "more_body": True})
         await send({"type": "http.response.body", "body": aligner.flush()})
 
@@ -97,6 +103,10 @@ class Relay:
         document = sse.last_event_with_usage(events)
         seen.usage = (document and sse.usage_of(document)) or seen.usage
         return sse.without_usage_only(events) if self.hide_usage else self._with_media_tokens(events)
+
+    def _renamed(self, text: bytes) -> bytes:
+        """One search, no parsing: vLLM serializes without blanks, and inside of a string its quotes are escaped."""
+        return text if self.rename is None else text.replace(*self.rename)
 
     def _with_media_tokens(self, text: bytes) -> bytes:
         """OpenAI's `image_tokens` and the like beside vLLM's own figures; Anthropic's usage has no such thing."""

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from gateway.api import exchange, form, speech, transcript
+from gateway.api import exchange, form, routing, speech, transcript
 from gateway.api.client import Receive, Scope, Send, WhileConnected, header, respond
 from gateway.api.dialects import Dialect
 from gateway.api.edge import Edge
+from gateway.api.estimate import BYTES_PER_TOKEN, NOTHING, Estimate
 from gateway.api.form import Form
 from gateway.api.hearing import Chunk, Hearing
 from gateway.api.observation import Observation
 from gateway.api.speech import Format, Wish
 from gateway.api.transcript import Transcript
 from gateway.catalog import Route
-from gateway.errors import GatewayError, InvalidRequestError, MediaTooLargeError, SilentMediaError
+from gateway.errors import (
+    EngineOverloadedError,
+    EngineUnavailableError,
+    GatewayError,
+    InvalidRequestError,
+    MediaTooLargeError,
+    SilentMediaError,
+)
 from gateway.media.inline import Media
 from gateway.media.preparation import Ready
 from gateway.media.prepared import Piece, Prepared
 from gateway.settings import Modality
 from gateway.upstream.pool import Engine
+
+#: Tokens of what the model is told to do with a piece.
+_INSTRUCTION = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +52,27 @@ class Transcriptions:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, seen: Observation) -> None:
         sent = await self._form(scope, receive, seen)
         wish = speech.read(seen.path, sent)
-        route = self.edge.route(wish.model, seen)
-        self._check(sent, route)
-        with self.edge.admission.slot():
-            async with WhileConnected(receive):
+        route = routing.resolve(self.edge.catalog, wish.model, None, scope, seen)
+        self._check(sent, route, seen)
+        seen.stream = wish.stream
+        async with WhileConnected(receive):
+            await self.edge.charge(seen, NOTHING)
+            async with self.edge.place(seen):
                 ready = await self._clips(sent.file, route, self.edge.tenant(seen))
                 with self._held(ready):
-                    await self._tell(ready, route, wish, scope, send, seen)
+                    await self._expect(ready, wish, seen)
+                    routes = [each for each in routing.in_order(route, self.engines) if _hears_like(each, route)]
+                    await self._exchange(ready, wish, routes, scope, send, seen)
 
     async def _form(self, scope: Scope, receive: Receive, seen: Observation) -> Form:
         body = await self.edge.body(scope, receive, seen)
         return await asyncio.to_thread(form.read, header(scope, b"content-type"), body)
 
-    def _check(self, sent: Form, route: Route) -> None:
+    def _check(self, sent: Form, route: Route, seen: Observation) -> None:
         """What can be refused before anything is decoded."""
-        if Modality.AUDIO not in route.model.modalities:
+        if seen.caller is not None:
+            seen.caller.check_modality(Modality.AUDIO, "file")
+        if not _hears(route):
             known = ", ".join(sorted(route.model.modalities))
             raise InvalidRequestError(f"This model takes no audio; it takes {known}.", param="model")
         limit = self.edge.settings.media.max_bytes
@@ -92,7 +109,34 @@ class Transcriptions:
             message = f"file: {error.message}."
             raise type(error)(message, param="file", code=error.code, retry_after=error.retry_after) from error
 
+    async def _expect(self, ready: Ready, wish: Wish, seen: Observation) -> None:
+        """Charges the quotas with what the pieces in which something can be heard may cost."""
+        pieces = [piece for piece in ready.prepared.pieces if not piece.silent]
+        seen.media_tokens = {Modality.AUDIO: sum(piece.tokens for piece in pieces)}
+        seen.expected = Estimate(
+            prompt=len(pieces) * (len(wish.context) // BYTES_PER_TOKEN + _INSTRUCTION),
+            answer=len(pieces) * self.edge.settings.quotas.estimated_completion_tokens,
+        )
+        if seen.entry is not None:
+            await seen.entry.add(seen.media_tokens[Modality.AUDIO] + seen.expected.prompt + seen.expected.answer)
+
+    async def _exchange(
+        self, ready: Ready, wish: Wish, routes: Sequence[Route], scope: Scope, send: Send, seen: Observation
+    ) -> None:
+        """Asks an engine, and where that cannot take the request now, the next, as long as nothing was answered."""
+        for route in routes[:-1]:
+            try:
+                await self._tell(ready, route, wish, scope, send, seen)
+            except (EngineUnavailableError, EngineOverloadedError):
+                if seen.status:
+                    raise
+            else:
+                return
+        await self._tell(ready, routes[-1], wish, scope, send, seen)
+
     async def _tell(self, ready: Ready, route: Route, wish: Wish, scope: Scope, send: Send, seen: Observation) -> None:
+        routing.note(route, seen, self.edge.metrics)
+        seen.sent = True
         reply = _Reply(Transcript(ready.prepared.pieces), wish, send, seen)
         limits = self.edge.settings.limits
         async with exchange.ending_in_event(Dialect.OPENAI, send, seen, limits.retry_after_seconds):
@@ -116,6 +160,15 @@ class Transcriptions:
         )
 
 
+def _hears(route: Route) -> bool:
+    return Modality.AUDIO in route.model.modalities
+
+
+def _hears_like(route: Route, other: Route) -> bool:
+    """Whether it hears, and the same clips."""
+    return _hears(route) and route.model.family is other.model.family
+
+
 def _details(wish: Wish) -> dict[str, Any]:
     """What the engine is to tell beside the text."""
     if wish.response_format is Format.VERBOSE:
@@ -131,11 +184,12 @@ class _Reply:
         self._wish = wish
         self._send = send
         self._seen = seen
-        self._identity = (b"x-request-id", seen.request_id.encode())
+        self._headers = routing.headers(cast(Route, seen.route), seen)
 
     async def listen(self, piece: int, chunk: Chunk) -> None:
         """Takes in what the engine says of piece number `piece`."""
         delta = self._text.add(piece, chunk)
+        self._seen.events += 1
         if delta:
             self._seen.saw_bytes()
         if self._wish.stream and (delta or (self._wish.logprobs and chunk.logprobs)):
@@ -149,11 +203,11 @@ class _Reply:
             return
         content_type, body = transcript.render(self._text, self._wish)
         self._seen.status = 200
-        await respond(self._send, 200, body, [(b"content-type", content_type), self._identity])
+        await respond(self._send, 200, body, [(b"content-type", content_type), *self._headers])
 
     async def _write(self, events: bytes, *, more: bool) -> None:
         if self._seen.status == 0:
             self._seen.status = 200
-            headers = [*exchange.EVENT_STREAM, self._identity]
+            headers = [*exchange.EVENT_STREAM, *self._headers]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": events, "more_body": more})

@@ -195,6 +195,8 @@ COMMON: dict[str, Value] = {
     "allowed-media-domains": ["media.invalid"],
     # More than this is answered with 503 at once. It counts what runs and what waits.
     "max-num-queued-reqs": 1024,
+    # By the rank that the gateway gives a request, and those of the same rank in order of arrival.
+    "scheduling-policy": "priority",
     # Comments in a stream that waits its turn, so that no proxy on the way takes it for dead. In seconds.
     "sse-keep-alive-interval": 15,
     # The gateway writes the access log.

@@ -19,12 +19,12 @@ from typing import Any
 import yaml
 
 from gateway import settings as configuration
-from gateway.access.keys import Access
+from gateway.app import parts
 from gateway.engine.presets import Preset, recognise
 from gateway.engine.service import Command
 from gateway.engine.supervisor import Output, Supervisor
 from gateway.errors import ConfigurationError, GatewayError
-from gateway.settings import EngineSettings, ModelSettings, ServerSettings, Settings
+from gateway.settings import EngineSettings, ServerSettings, Settings
 from gateway.upstream.pool import Engine
 
 #: The engine that `serve` starts, as the configuration calls it.
@@ -66,8 +66,8 @@ def run(request: Request, say: Callable[[str], None], announce: Callable[[str], 
     with ExitStack() as stack:
         folder = stack.enter_context(_runtime_dir(request.runtime_dir))
         settings = effective_settings(request, preset, folder / "engine.sock")
-        Access.from_settings(settings.auth, settings.server.host)
-        (folder / "gateway.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True)))
+        parts.check(settings)
+        (folder / "gateway.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_unset=True)))
         output = Output(say, announce, partial(_record, folder, settings.server))
         supervisor = partial(
             Supervisor,
@@ -91,29 +91,36 @@ def effective_settings(request: Request, preset: Preset, engine_socket: Path) ->
     Raises ConfigurationError for a configuration or a port that cannot be used.
     """
     engine = {"url": f"unix:{engine_socket}", "probe_seconds": PROBE_SECONDS}
-    settings = configuration.load(request.config, {**request.overrides, "engines": {ENGINE: engine}})
-    return settings.model_copy(
-        update={"models": models(request, preset, settings), "server": free_ports(settings.server)}
-    )
+    overrides = {**request.overrides, "engines": {ENGINE: engine}}
+    settings = configuration.load(request.config, overrides, partial(_with_model, request, preset))
+    return settings.model_copy(update={"server": free_ports(settings.server)})
 
 
-def models(request: Request, preset: Preset, settings: Settings) -> dict[str, ModelSettings]:
-    """The model under its own name and `*`, and the user's; what those leave out is as the model is."""
-    ours = ModelSettings(
-        engine=ENGINE,
-        served_name=request.name,
-        family=preset.family,
-        modalities=preset.modalities,
-        max_model_len=context_length(request.engine_args) or preset.max_model_len,
-    )
-    theirs = {name: _completed(model, ours) for name, model in settings.models.items()}
-    return {request.name: ours, "*": ours, **theirs}
+def _with_model(request: Request, preset: Preset, tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree with the model under its own name and `*`; what the user's own leave out is as the model is."""
+    ours = {
+        "engine": ENGINE,
+        "served_name": request.name,
+        "family": preset.family,
+        "modalities": preset.modalities,
+        "max_model_len": context_length(request.engine_args) or preset.max_model_len,
+    }
+    theirs = {name: _completed(model, ours) for name, model in (tree.get("models") or {}).items()}
+    return {**tree, "models": {request.name: ours, "*": ours, **theirs}}
 
 
-def _completed(model: ModelSettings, ours: ModelSettings) -> ModelSettings:
-    if model.engine != ENGINE:
+def _completed(model: Any, ours: Mapping[str, Any]) -> Any:
+    """A model of ours as the user has it; names for others, and models of other engines, stay as they are."""
+    if model is None:
+        return ours
+    if (
+        not isinstance(model, dict)
+        or model.get("targets")
+        or model.get("base")
+        or model.get("engine", ENGINE) != ENGINE
+    ):
         return model
-    return ours.model_copy(update={name: getattr(model, name) for name in model.model_fields_set})
+    return {**ours, **model}
 
 
 def context_length(engine_args: Sequence[str]) -> int | None:
@@ -199,7 +206,7 @@ async def answers(url: str, path: str) -> bool:
     except (GatewayError, TimeoutError):
         return False
     finally:
-        engine.close()
+        await engine.aclose()
 
 
 def base_url(server: ServerSettings) -> str:

@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from io import BytesIO
 
 from gateway.errors import GatewayError, MediaError, MediaTimeoutError, MediaTooLargeError, MediaUnreachableError
+from gateway.ledger import Ledger
 from gateway.media import exchange, freshness, urls
 from gateway.media.cache import Cache
 from gateway.media.dial import Dialer, Resolver
 from gateway.media.flights import Flights
 from gateway.media.freshness import Stored
-from gateway.media.ledger import Ledger
 from gateway.media.urls import Url
 from gateway.metrics import Metrics
 from gateway.settings import MediaSettings, Modality

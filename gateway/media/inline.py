@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from gateway.errors import GatewayError, InvalidRequestError, MediaError, MediaTooLargeError
+from gateway.ledger import Ledger
 from gateway.media import sources, video, wishes
 from gateway.media.content import Content, Filling
 from gateway.media.decode import Wanted
 from gateway.media.fetch import Fetcher
-from gateway.media.ledger import Ledger
 from gateway.media.parts import Dialect, Part
 from gateway.media.preparation import Loaded, Preparation, Ready
 from gateway.metrics import Metrics
@@ -30,6 +30,9 @@ T = TypeVar("T")
 
 #: Counts more bytes as held.
 Hold = Callable[[int], None]
+
+#: Is told the kind of a part and the path of its field, and raises where the caller may not send it.
+Check = Callable[[Modality, str], None]
 
 #: How a route writes its content, and the field that holds it; every other route is as Chat Completions.
 _CHAT = (Dialect.CHAT, "messages")
@@ -64,23 +67,25 @@ class Media:
 
     def __init__(self, settings: MediaSettings, metrics: Metrics, fetcher: Fetcher | None = None) -> None:
         self._settings = settings
-        self._ledger = Ledger(settings.max_bytes_in_flight, metrics.media_bytes)
+        self._ledger = Ledger(settings.max_bytes_in_flight, metrics.media_bytes, "media.max_bytes_in_flight", "media")
         self._fetcher = fetcher or Fetcher(settings, metrics, self._ledger)
         self._preparation = Preparation(settings, metrics, self._fetcher, self._ledger)
         self.warm = self._preparation.warm
 
-    async def inline(self, request: InferenceRequest, model: ModelSettings, tenant: str | None = None) -> Inlined:
+    async def inline(
+        self, request: InferenceRequest, model: ModelSettings, tenant: str | None = None, check: Check | None = None
+    ) -> Inlined:
         """The request with its media inlined; the very same object where nothing has to change.
 
-        What engines keep of its media is for `tenant` alone. Raises MediaError and its kin, or
-        InvalidRequestError, naming the part.
+        What engines keep of its media is for `tenant` alone. `check` is told every part before anything is fetched, and
+        may raise. Raises MediaError and its kin, or InvalidRequestError, naming the part.
         """
         dialect, name = _DIALECTS.get(request.path, _CHAT)
         raw = request.fields.get(name)
         tree = request.get(name, object) if raw is not None and _may_hold_parts(raw) else None
         if isinstance(tree, list):
             with self._ledger.hold() as held:
-                return await self._rewrite(request, model, tenant, Content(tree, name, dialect), held.add)
+                return await self._rewrite(request, model, tenant, Content(tree, name, dialect), check, held.add)
         if not wishes.FIELDS.isdisjoint(request.fields):
             return Inlined(_without_options(request, model))
         return Inlined(request)
@@ -114,10 +119,19 @@ class Media:
         await self._fetcher.aclose()
 
     async def _rewrite(
-        self, request: InferenceRequest, model: ModelSettings, tenant: str | None, content: Content, hold: Hold
+        self,
+        request: InferenceRequest,
+        model: ModelSettings,
+        tenant: str | None,
+        content: Content,
+        check: Check | None,
+        hold: Hold,
     ) -> Inlined:
         changed = content.drop_uuids()
         found = content.media()
+        if check is not None:
+            for part in found:
+                check(part.modality, part.slot.where)
         self._check(found, model.modalities)
         options = wishes.options(request, model)
         images = [part.wish() for part in found if part.modality is Modality.IMAGE]

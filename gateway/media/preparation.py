@@ -12,12 +12,12 @@ import pybase64
 from blake3 import blake3
 
 from gateway.errors import MediaTooLargeError
+from gateway.ledger import Ledger
 from gateway.media import budget, folder, header, image, sources
 from gateway.media.cache import Cache
 from gateway.media.decode import Wanted, decode, seconds
 from gateway.media.fetch import Fetcher
 from gateway.media.flights import Flights
-from gateway.media.ledger import Ledger
 from gateway.media.prepared import Piece, Prepared
 from gateway.media.workers import Workers
 from gateway.metrics import Metrics

@@ -6,7 +6,7 @@ file given by `--config`, the defaults below. Unknown keys are refused. Units st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from gateway.settings.access import (
     StoreSettings,
     UsageSettings,
 )
+from gateway.settings.consistency import check_models
 from gateway.settings.environment import add_to_environment_list, environment, set_environment_defaults
 from gateway.settings.fields import (
     MIB,
@@ -110,12 +111,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        for name, model in self.models.items():
-            if model.engine not in self.engines:
-                known = ", ".join(sorted(self.engines)) or "none"
-                raise ValueError(f"models.{name}.engine: no engine {model.engine!r} under engines (known: {known})")
-            if name == "*" and model.served_name is None:
-                raise ValueError("models.*.served_name: the catch-all needs the engine's model name")
+        check_models(self.models, self.engines)
         return self
 
     @classmethod
@@ -132,16 +128,21 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
-def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+def load(
+    path: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    complete: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> Settings:
     """Reads the tree from `path`, the environment and `overrides` (nested, as the file is), the last one winning.
 
-    Raises ConfigurationError with every fault and the key it is under.
+    `complete` adds to what was read before it is checked. Raises ConfigurationError with every fault and the key it is
+    under.
     """
     document = _read_yaml(path) if path else {}
     variables = EnvSettingsSource(Settings, env_prefix="GEMMA_GATEWAY_", env_nested_delimiter="__")
     try:
         tree = _merge(_merge(document, variables()), overrides or {})
-        return Settings.model_validate(tree)
+        return Settings.model_validate(complete(tree))
     except ValidationError as fault:
         lines = [f"  {'.'.join(map(str, e['loc'])) or '(root)'}: {e['msg']}" for e in fault.errors()]
         raise ConfigurationError("\n".join([f"configuration {path or '(defaults)'} is invalid:", *lines])) from fault

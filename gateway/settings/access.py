@@ -117,7 +117,7 @@ class LimitSettings(Frozen):
     max_pieces_at_once: Count = 4
     """Pieces of one recording, for transcriptions and translations, that the engine is asked about at once."""
     retry_after_seconds: Seconds = 2
-    """What Retry-After says when the gateway or its engine is full or down."""
+    """What Retry-After says, at least, when the gateway or its engine is full or down."""
 
 
 class OnFailure(StrEnum):

@@ -51,6 +51,7 @@ class Engine:
         self.ready = False
         self.in_flight = 0
         self._idle: list[Connection] = []
+        self._closed = False
         host = urlsplit(settings.url).netloc or "engine"
         self._head_end = f" HTTP/1.1\r\nhost: {host}\r\n".encode()
 
@@ -104,14 +105,15 @@ class Engine:
     def release(self, connection: Connection) -> None:
         """Takes a connection back after its exchange."""
         self.in_flight -= 1
-        if connection.reusable and len(self._idle) < self.settings.max_idle_connections:
+        if connection.reusable and not self._closed and len(self._idle) < self.settings.max_idle_connections:
             connection.reused = True
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.append(connection)
         else:
             connection.close()
 
-    def close(self) -> None:
-        """Drops the kept connections."""
+    async def aclose(self) -> None:
+        """Drops the kept connections, and from now on keeps none."""
+        self._closed = True
         while self._idle:
             self._idle.pop().close()

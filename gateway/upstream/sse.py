@@ -143,6 +143,12 @@ class Usage(msgspec.Struct):
         return self.completion_tokens or self.output_tokens or 0
 
     @property
+    def cached(self) -> int:
+        """Tokens of the prompt that came from the prefix cache."""
+        details = self.prompt_tokens_details
+        return (details and details.cached_tokens) or self.cache_read_input_tokens or 0
+
+    @property
     def media(self) -> dict[str, int]:
         """Tokens of the prompt by modality."""
         return (self.prompt_tokens_details and self.prompt_tokens_details.multimodal_tokens) or {}

@@ -34,7 +34,7 @@ def unseen() -> Mapping[str, bytes]:
 
 def _flipped(data: bytes, seed: int) -> bytes:
     """One bit of the last three quarters, where the pixels are, is another."""
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     place = chance.randrange(len(data) // 4, len(data) - 16)
     return data[:place] + bytes([data[place] ^ 1 << chance.randrange(8)]) + data[place + 1 :]
 

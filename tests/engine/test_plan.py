@@ -46,11 +46,17 @@ def test_engine_is_reached_by_its_socket(tmp_path: Path) -> None:
 def test_models_of_the_user_stay_and_are_completed_from_the_preset(tmp_path: Path) -> None:
     document = {
         "engines": {"other": {"url": "http://other:8000"}},
-        "models": {"chat": {}, "blind": {"modalities": ["text"]}, "*": {"engine": "other", "served_name": "x"}},
+        "models": {
+            "chat": {},
+            "blind": {"modalities": ["text"]},
+            "*": {"engine": "other", "served_name": "x"},
+            "gpt-4o": {"targets": [{"model": "gemma"}]},
+        },
     }
     models = effective(tmp_path, document, served_name="gemma").models
     assert models["chat"] == models["gemma"]
     assert models["blind"] == models["gemma"].model_copy(update={"modalities": frozenset({Modality.TEXT})})
+    assert models["gpt-4o"].model_fields_set == {"targets"}
     assert (models["*"].engine, models["*"].served_name) == ("other", "x")
 
 
@@ -58,7 +64,7 @@ def test_what_was_written_is_read_back_the_same(tmp_path: Path) -> None:
     document = {"media": {"folder": "photos", "allowed_networks": ["10.0.0.0/8"]}, "models": {"chat": {}}}
     written = effective(tmp_path, document)
     path = tmp_path / "gateway.yaml"
-    path.write_text(yaml.safe_dump(written.model_dump(mode="json", exclude_none=True)))
+    path.write_text(yaml.safe_dump(written.model_dump(mode="json", exclude_unset=True)))
     assert settings.load(path) == written
 
 

@@ -1,18 +1,21 @@
-"""A gateway on real sockets in the test's own event loop, in front of a fake engine."""
+"""A gateway on real sockets in the test's own event loop, in front of fake engines."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from gateway import settings
-from gateway.app import Gateway, _bind, _server
+from gateway.app import Gateway, Source
+from gateway.app.listening import bind, server
 from tests import fake_engine
 from tests.fake_engine import FakeEngine
 
@@ -21,64 +24,97 @@ MESSAGES = [{"role": "user", "content": "hi"}]
 
 @dataclass(frozen=True)
 class Running:
-    """A gateway that serves at `url`, the engine behind it, and a client for it."""
+    """A gateway that serves at `url`, the engines behind it by name, a client for it, and its configuration's file."""
 
     gateway: Gateway
-    engine: FakeEngine
+    engines: dict[str, FakeEngine]
     url: str
     client: httpx.AsyncClient
+    config: Path
+    document: dict[str, Any] = field(repr=False)
+
+    @property
+    def engine(self) -> FakeEngine:
+        """The engine called `default`."""
+        return self.engines["default"]
 
     @property
     def in_flight(self) -> int:
         """Requests that hold anything: a slot or an upstream exchange."""
-        return self.gateway.admission.in_flight + self.gateway.engines["default"].in_flight
+        return self.gateway.admission.in_flight + sum(engine.in_flight for engine in self.gateway.engines.values())
 
     def metric(self, name: str, **labels: str) -> float:
-        return self.gateway.metrics.registry.get_sample_value(name, labels) or 0.0
+        """The sum of the series that have these labels."""
+        return sum(
+            sample.value
+            for family in self.gateway.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
     async def idle(self) -> None:
-        """Waits, at most 2 s, until no request is left in gateway or engine."""
+        """Waits, at most 2 s, until no request is left in gateway or engines."""
         async with asyncio.timeout(2):
-            while self.in_flight or self.engine.running:
+            while self.in_flight or any(engine.running for engine in self.engines.values()):
                 await asyncio.sleep(0.01)
 
-    async def chat(self, **fields: Any) -> httpx.Response:
+    async def chat(self, key: str | None = None, **fields: Any) -> httpx.Response:
         body = {"model": "gemma", "messages": MESSAGES, **fields}
-        return await self.client.post("/v1/chat/completions", json=body)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return await self.client.post("/v1/chat/completions", json=body, headers=headers)
+
+    def configure(self, **sections: Any) -> None:
+        """Rewrites the configuration's file, with sections merged over those that the gateway was started with."""
+        self.config.write_text(yaml.safe_dump(settings._merge(self.document, sections)))
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 3) -> None:
+        """Waits until something is so."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.01)
 
 
 Start = Callable[..., Awaitable[Running]]
 
 
 @pytest.fixture
-async def start() -> AsyncIterator[Start]:
-    """Starts a gateway; keyword arguments are sections of the configuration that are merged over the default."""
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts a gateway; keyword arguments are sections of the configuration that are merged over the default. There
+    is a fake engine for each name in `engines`, and one called `default`.
+    """
     async with AsyncExitStack() as stack:
 
         async def _start(**sections: dict[str, Any]) -> Running:
-            engine = await stack.enter_async_context(fake_engine.running())
-            return await stack.enter_async_context(_gateway(engine, sections))
+            names = {"default", *sections.get("engines", {})}
+            engines = {name: await stack.enter_async_context(fake_engine.running()) for name in names}
+            config = tmp_path / f"gateway-{id(engines)}.yaml"
+            return await stack.enter_async_context(_gateway(engines, sections, config))
 
         yield _start
 
 
 @asynccontextmanager
-async def _gateway(engine: FakeEngine, sections: dict[str, dict[str, Any]]) -> AsyncIterator[Running]:
+async def _gateway(
+    engines: dict[str, FakeEngine], sections: dict[str, dict[str, Any]], config: Path
+) -> AsyncIterator[Running]:
     document: dict[str, Any] = {
         "server": {"drain_seconds": 2},
-        "engines": {"default": {"url": engine.url, "probe_seconds": 60}},
+        "engines": {name: {"url": engine.url, "probe_seconds": 60} for name, engine in engines.items()},
         "models": {"gemma": {"served_name": "served", "modalities": ["text", "image", "audio"]}},
     }
     tree = settings._merge(document, sections)
-    gateway = Gateway(settings.load(None, tree))
-    listener = _bind("127.0.0.1", 0, "port")
-    server = _server(gateway, gateway.settings)
+    config.write_text(yaml.safe_dump(tree))
+    source = Source(config)
+    gateway = Gateway(source.load(), source)
+    listener = bind("127.0.0.1", 0, "port")
+    running = server(gateway, gateway.settings.server.drain_seconds)
     async with gateway:
-        serving = asyncio.create_task(server.serve([listener]))
+        serving = asyncio.create_task(running.serve([listener]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx.AsyncClient(base_url=url, timeout=10) as client, asyncio.timeout(10):
-            while not (server.started and gateway.engines["default"].ready):
-                await asyncio.sleep(0.01)
-            yield Running(gateway, engine, url, client)
-        server.should_exit = server.force_exit = True
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            async with asyncio.timeout(10):
+                while not (running.started and all(engine.ready for engine in gateway.engines.values())):
+                    await asyncio.sleep(0.01)
+            yield Running(gateway, engines, url, client, config, tree)
+        running.should_exit = running.force_exit = True
         await serving

@@ -393,7 +393,7 @@ async def test_body_over_the_limit_is_a_413_told_or_not(start: Start) -> None:
 
 
 async def test_requests_over_the_cap_get_503_with_retry_after(start: Start) -> None:
-    gateway = await start(limits={"max_in_flight": 1, "retry_after_seconds": 4})
+    gateway = await start(limits={"max_in_flight": 1, "max_queued": 0, "retry_after_seconds": 4})
     gateway.engine.behaviour = hang
     first = asyncio.create_task(gateway.chat())
     async with asyncio.timeout(2):

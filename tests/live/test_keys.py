@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from gateway.access import keys
+from gateway.access import key_edits as keys
 from tests.live.conftest import MESSAGES, Running, Start
 
 

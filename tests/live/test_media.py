@@ -13,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from gateway.access import keys
+from gateway.access import key_edits as keys
 from gateway.media import budget
 from gateway.settings import Family
 from tests.fake_engine import Behaviour, Received, reply

@@ -455,7 +455,7 @@ async def test_client_that_leaves_stops_the_engine_on_every_piece(gateway: Runni
 
 
 async def test_recording_takes_one_slot_whatever_its_pieces(start: Start) -> None:
-    gateway = await start(limits={"max_in_flight": 1})
+    gateway = await start(limits={"max_in_flight": 1, "max_queued": 0})
     gateway.engine.behaviour = saying(numbered, delay=lambda _: 0.3)
     first = asyncio.create_task(post(gateway, long_recording(2)))
     async with asyncio.timeout(5):
@@ -507,7 +507,7 @@ async def test_drain_time_over_means_an_error_event_and_not_a_silent_cut(gateway
 
 
 async def test_keys_guard_the_route_and_tenants_share_no_caches(start: Start, tmp_path: Any) -> None:
-    from gateway.access import keys
+    from gateway.access import key_edits as keys
 
     file = tmp_path / "keys.yaml"
     secrets = [keys.create(file, name) for name in ("alice", "bob")]

@@ -105,7 +105,7 @@ def _crafted() -> Iterator[Broken]:
 
 def damages(name: str, data: bytes) -> Mapping[str, bytes]:
     """The ways in which any file can be damaged, and what each makes of this one."""
-    chance = random.Random(name)  # noqa: S311
+    chance = random.Random(name)
     half, part = len(data) // 2, len(data) // 8
     return {
         "cut after 4 bytes": data[:4],

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError
+from gateway.ledger import Ledger
 from gateway.media.addresses import Address
 from gateway.media.fetch import Fetcher
-from gateway.media.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.settings import MediaSettings, Modality
 from tests.media.site import Pages, Site, serve
@@ -59,7 +59,7 @@ def fetching(*answers: str, tls: ssl.SSLContext = DISTRUST, **settings: Any) -> 
     """A fetcher; with `answers`, DNS gives them one after the other, each a list separated by spaces."""
     parsed = MediaSettings.model_validate(settings)
     metrics = Metrics()
-    ledger = Ledger(parsed.max_bytes_in_flight, metrics.media_bytes)
+    ledger = Ledger(parsed.max_bytes_in_flight, metrics.media_bytes, "media.max_bytes_in_flight", "media")
     return Fetching(
         Fetcher(parsed, metrics, ledger, resolver(*answers) if answers else None, tls), metrics, parsed.max_bytes
     )

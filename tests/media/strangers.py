@@ -44,7 +44,7 @@ MAGICS: Mapping[str, bytes] = {
 
 def random_behind(name: str, size: int = 2_000) -> bytes:
     """The magic of a format, and noise."""
-    return MAGICS[name] + random.Random(name).randbytes(size)  # noqa: S311
+    return MAGICS[name] + random.Random(name).randbytes(size)
 
 
 def files() -> Mapping[str, bytes]:

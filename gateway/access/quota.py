@@ -1,0 +1,218 @@
+"""Quotas: how much callers and models may use, counted in the memory of one gateway."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Protocol
+
+from gateway.access.limits import RULES, Headers, Meter, Reading, Rule, Subject, check_size, headers, meters, refusal
+from gateway.access.tally import Charge, Usage, least_left, limited
+from gateway.access.windows import corrections
+
+__all__ = ["UNLIMITED", "Entry", "MemoryQuotas", "Quotas", "Subject"]
+
+
+class Entry(Protocol):
+    """What one request was charged, from its admission to its end. Whoever holds it ends it by `settle` or `cancel`."""
+
+    @property
+    def headers(self) -> Headers:
+        """OpenAI's x-ratelimit-* headers; of several limits of a kind the one with the least left speaks."""
+        ...
+
+    async def add(self, tokens: int) -> None:
+        """Charges more tokens, which became known before the work starts.
+
+        Raises RateLimitError and QuotaTooSmallError as `Quotas.enter` does. Everything but the request itself is then
+        given back, and the entry has ended.
+        """
+        ...
+
+    def settle(self, tokens: int) -> None:
+        """Ends it with the tokens that were used in truth, which may be more than a limit: others then wait longer.
+
+        What differs from the charge is corrected where that still counts. Does nothing to an entry that has ended.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Ends it as if it had never been. Does nothing to an entry that has ended."""
+        ...
+
+
+class Quotas(Protocol):
+    """Where requests are counted. `failures` is how often that could not be, and `available` whether it can be now."""
+
+    @property
+    def failures(self) -> int: ...
+
+    @property
+    def available(self) -> bool: ...
+
+    async def enter(self, subjects: Sequence[Subject], tokens: int) -> Entry:
+        """Charges a request of that many tokens to all limits of all subjects, or to none.
+
+        Raises RateLimitError (429) where one has no room for it now, and QuotaTooSmallError (400) where one never has.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Ends what it does in the background."""
+        ...
+
+
+class _Unlimited:
+    """The entry of requests that fall under no limit."""
+
+    headers: Headers = []  # noqa: RUF012 - the protocol's attribute; nobody changes it
+
+    async def add(self, tokens: int) -> None:
+        """Nothing is counted."""
+
+    def settle(self, tokens: int) -> None:
+        """Nothing is counted."""
+
+    def cancel(self) -> None:
+        """Nothing is counted."""
+
+
+UNLIMITED: Entry = _Unlimited()
+
+
+class MemoryQuotas:
+    """Counts in memory. `clock` is in seconds and never goes back."""
+
+    failures = 0
+    available = True
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, rules: Sequence[Rule] = RULES) -> None:
+        self._clock = clock
+        self._rules = rules
+        self._usages: dict[str, Usage] = {}
+        #: How many have come since idle ones were last forgotten.
+        self._new = 0
+
+    def __len__(self) -> int:
+        """How many subjects are remembered."""
+        return len(self._usages)
+
+    def now(self) -> int:
+        """The time in microseconds."""
+        return int(self._clock() * 1_000_000)
+
+    async def enter(self, subjects: Sequence[Subject], tokens: int) -> Entry:
+        """Charges a request, as `Quotas` says."""
+        if not subjects:
+            return UNLIMITED
+        now = self.now()
+        usages = self._find(subjects)
+        if not usages:
+            return UNLIMITED
+        charge = Charge(usages)
+        if not charge.fits(now, tokens):
+            self.refuse(subjects, now, tokens)
+        charge.make(now, tokens)
+        if self._new:
+            self._forget_idle(now)
+        return _MemoryEntry(self, subjects, charge, now, tokens)
+
+    async def aclose(self) -> None:
+        """Nothing is done in the background."""
+
+    def refuse(self, subjects: Sequence[Subject], now: int, tokens: int) -> None:
+        """Raises what a request of that many tokens is refused with."""
+        over = meters(subjects, self._rules)
+        check_size(over, tokens)
+        readings = [self._reading(meter, now, tokens) for meter in over]
+        places = [(subject, subject.limits.max_in_flight) for subject in subjects]
+        readings += [Reading.places(s, limit, self._usage(s).in_flight) for s, limit in places if limit]
+        raise refusal(readings)
+
+    def _reading(self, meter: Meter, now: int, tokens: int) -> Reading:
+        window = self._usage(meter.subject).window(meter.rule)
+        amount = 1 if meter.rule.kind == "requests" else tokens
+        wait = window.wait(now, amount, meter.limit)
+        return Reading.of(meter, window.used(now), amount, wait, window.empty_in(now))
+
+    def _find(self, subjects: Sequence[Subject]) -> list[Usage]:
+        """Those of the subjects that have limits."""
+        found = []
+        for subject in subjects:
+            usage = self._usages.get(subject.id)
+            if usage is not None and usage.limits is subject.limits:
+                found.append(usage)
+            elif limited(subject.limits):
+                found.append(self._usage(subject))
+        return found
+
+    def _usage(self, subject: Subject) -> Usage:
+        usage = self._usages.get(subject.id)
+        if usage is None:
+            self._new += 1
+            usage = self._usages[subject.id] = Usage(subject.limits, self._rules)
+        elif usage.limits is not subject.limits:
+            usage.follow(subject.limits)
+        return usage
+
+    def _forget_idle(self, now: int) -> None:
+        """For each subject that has come, looks at the two that were looked at longest ago, and forgets idle ones."""
+        for name in list(islice(self._usages, 2 * self._new)):
+            usage = self._usages.pop(name)
+            if not usage.is_idle(now):
+                self._usages[name] = usage
+        self._new = 0
+
+
+class _MemoryEntry:
+    """A request that is counted in memory."""
+
+    __slots__ = ("_charge", "_charges", "_open", "_quotas", "_subjects")
+
+    def __init__(
+        self, quotas: MemoryQuotas, subjects: Sequence[Subject], charge: Charge, now: int, tokens: int
+    ) -> None:
+        self._quotas = quotas
+        self._subjects = subjects
+        self._charge = charge
+        self._charges = [(now, tokens)]
+        self._open = True
+
+    @property
+    def headers(self) -> Headers:
+        """OpenAI's headers, as the limits stand."""
+        now = self._quotas.now()
+        return headers(least_left(self._charge.requests, now), least_left(self._charge.tokens, now))
+
+    async def add(self, tokens: int) -> None:
+        """Charges more tokens, as `Entry` says."""
+        if not self._open:
+            return
+        now = self._quotas.now()
+        if not self._charge.fits_more(now, tokens):
+            charged = sum(amount for _, amount in self._charges)
+            self.settle(0)
+            self._quotas.refuse(self._subjects, now, charged + tokens)
+        self._charges.append((now, tokens))
+        for _, window in self._charge.tokens:
+            window.charge(now, tokens)
+
+    def settle(self, tokens: int) -> None:
+        """Ends it with the true usage, as `Entry` says."""
+        if not self._open:
+            return
+        self._open = False
+        for usage in self._charge.usages:
+            usage.in_flight -= 1
+        for charged, difference in corrections(self._charges, tokens):
+            for _, window in self._charge.tokens:
+                window.adjust(charged, difference)
+
+    def cancel(self) -> None:
+        """Ends it as if it had never been."""
+        if not self._open:
+            return
+        self.settle(0)
+        for _, window in self._charge.requests:
+            window.adjust(self._charges[0][0], -1)

@@ -1,0 +1,164 @@
+"""What a request used, told at its end: to its quotas, the metrics, the usage log and the access log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gateway.access.callers import Caller
+from gateway.access.quota import Entry
+from gateway.api.observation import Observation
+from gateway.logs import access_logger
+from gateway.metrics import Metrics
+from gateway.settings import Modality
+from gateway.upstream.sse import Usage
+from gateway.usage_log import Finish, UsageLog, UsageRecord
+
+#: Characters of an error's message in the access log.
+_REASON = 300
+
+#: What keys are counted as that came after too many others, and requests without one.
+OTHER, NOBODY = "other", "none"
+
+
+class KeyLabels:
+    """The values of the label `key`: at most `most` of them and `other`."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._seen: set[str] = set()
+
+    def of(self, caller: Caller | None) -> str:
+        """What this caller is counted as."""
+        if caller is None:
+            return NOBODY
+        label = caller.label
+        if label in self._seen:
+            return label
+        if len(self._seen) >= self._most:
+            return OTHER
+        self._seen.add(label)
+        return label
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """Where the record of a request goes."""
+
+    metrics: Metrics
+    labels: KeyLabels
+    usage_log: UsageLog | None
+    access_log: bool
+
+    def close(self, seen: Observation) -> None:
+        """Settles, counts and logs a request that has ended."""
+        seconds = time.monotonic() - seen.started
+        estimated = seen.usage is None and _broke_off(seen)
+        usage = _guess(seen) if estimated else seen.usage
+        if seen.entry is not None:
+            _settle(seen.entry, seen, usage)
+        finish = _finish(seen)
+        self._count(seen, usage, finish, seconds)
+        if self.usage_log is not None:
+            self.usage_log.write(_record(seen, usage, finish, seconds, estimated))
+        if self.access_log and access_logger.isEnabledFor(logging.INFO):
+            access_logger.info("POST %s %d", seen.path, seen.status, extra={"fields": _fields(seen, usage, seconds)})
+
+    def _count(self, seen: Observation, usage: Usage | None, finish: Finish, seconds: float) -> None:
+        series = self.metrics.cached
+        path, model, key = seen.path, seen.model, self.labels.of(seen.caller)
+        series.requests[path, model, str(seen.status)].inc()
+        series.key_requests[key, finish].inc()
+        series.duration[path, model].observe(seconds)
+        if seen.first_byte is not None:
+            series.first_byte[path, model].observe(seen.first_byte - seen.started)
+        if usage is None:
+            return
+        series.tokens[key, model, "prompt"].inc(usage.prompt)
+        series.tokens[key, model, "completion"].inc(usage.completion)
+        if usage.prompt_tokens_details is not None:
+            for kind, count in {"cached": usage.cached, **usage.media}.items():
+                if count:
+                    series.tokens[key, model, kind].inc(count)
+
+
+def _settle(entry: Entry, seen: Observation, usage: Usage | None) -> None:
+    if seen.status == 503 and not seen.sent:
+        # The gateway itself had no room for it.
+        entry.cancel()
+    else:
+        entry.settle(usage.prompt + usage.completion if usage else 0)
+
+
+def _broke_off(seen: Observation) -> bool:
+    """Whether an engine worked on the request and was not heard to the end."""
+    return seen.sent and (seen.status == 499 or (seen.status == 200 and seen.error is not None))
+
+
+def _guess(seen: Observation) -> Usage:
+    """The usage of an answer that broke off: a stream's events carry a token each, and of an answer that was to come
+    in one piece nobody knows how far it had got, so that the estimate stands.
+    """
+    answer = seen.events if seen.stream or seen.events else seen.expected.answer
+    return Usage(prompt_tokens=seen.expected.prompt + sum((seen.media_tokens or {}).values()), completion_tokens=answer)
+
+
+def _finish(seen: Observation) -> Finish:
+    if seen.status == 499:
+        return Finish.ABORTED
+    if seen.status >= 500 or (seen.status == 200 and seen.error is not None):
+        return Finish.FAILED
+    return Finish.REFUSED if seen.status >= 400 else Finish.COMPLETE
+
+
+def _record(seen: Observation, usage: Usage | None, finish: Finish, seconds: float, estimated: bool) -> UsageRecord:
+    usage = usage or Usage()
+    media = seen.media_tokens or {}
+    return UsageRecord(
+        time=datetime.now(UTC),
+        request_id=seen.request_id,
+        key=seen.caller.id if seen.caller else None,
+        key_name=seen.caller.name if seen.caller else None,
+        model=seen.route.alias if seen.route else None,
+        target=seen.route.target if seen.route else None,
+        engine=seen.engine,
+        path=seen.path,
+        status=seen.status,
+        finish=finish,
+        error=seen.error,
+        stream=seen.stream,
+        prompt_tokens=usage.prompt,
+        completion_tokens=usage.completion,
+        cached_tokens=usage.cached,
+        image_tokens=media.get(Modality.IMAGE, 0),
+        audio_tokens=media.get(Modality.AUDIO, 0),
+        video_tokens=media.get(Modality.VIDEO, 0),
+        estimated=estimated,
+        queue_seconds=round(seen.queue_seconds, 4),
+        first_byte_seconds=None if seen.first_byte is None else round(seen.first_byte - seen.started, 4),
+        seconds=round(seconds, 4),
+        user=seen.user,
+    )
+
+
+def _fields(seen: Observation, usage: Usage | None, seconds: float) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "request_id": seen.request_id,
+        "model": seen.model,
+        "key": seen.caller.id if seen.caller else None,
+        "engine": seen.engine,
+        "seconds": round(seconds, 4),
+    }
+    if seen.route is not None and seen.route.target != seen.route.alias:
+        fields["target"] = seen.route.target
+    if seen.first_byte is not None:
+        fields["first_byte_seconds"] = round(seen.first_byte - seen.started, 4)
+    if usage is not None:
+        fields |= {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion}
+    if seen.error is not None:
+        fields["error"] = seen.error
+    if seen.reason is not None:
+        fields["reason"] = seen.reason[:_REASON]
+    return fields

@@ -1,0 +1,67 @@
+"""How many tokens a request may cost, before it is known: what quotas are charged with in advance. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gateway.protocol import InferenceRequest
+from gateway.settings import Endpoint
+
+#: UTF-8 bytes of a body for each token of its text. Gemma's vocabulary takes about 4 letters of English to a token, and
+#: 3-byte characters one by one or two by two; the JSON around the text makes up for what is finer.
+BYTES_PER_TOKEN = 4
+
+#: Base64 that was too short to be carved out is a medium all the same, whose tokens are known later.
+_SHORT_MEDIA = re.compile(rb"base64,[A-Za-z0-9+/=]+")
+
+#: Fields that say how long an answer may get, by what wins.
+_ANSWER_LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+
+#: Routes that generate nothing, and those that ask nothing of the model at all.
+_NO_ANSWER = frozenset({Endpoint.EMBEDDINGS})
+_FREE = frozenset({Endpoint.TOKENIZE, Endpoint.DETOKENIZE, Endpoint.COUNT_TOKENS})
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Tokens of the prompt's text, and of the answer at most."""
+
+    prompt: int = 0
+    answer: int = 0
+
+
+NOTHING = Estimate()
+
+
+def estimate(request: InferenceRequest, text_bytes: int, answer: int) -> Estimate:
+    """What a request may cost without its media.
+
+    `text_bytes` is the size of its body without them; `answer` is for one that does not say how long it may get.
+    """
+    if request.path in _FREE:
+        return NOTHING
+    prompt = (text_bytes - _short_media(request)) // BYTES_PER_TOKEN + 1
+    if request.path in _NO_ANSWER:
+        return Estimate(prompt)
+    return Estimate(prompt, _answer_tokens(request, answer))
+
+
+def _short_media(request: InferenceRequest) -> int:
+    """Bytes of base64 in the request that were too few to be carved out."""
+    content = request.fields.get("messages") or request.fields.get("input") or b""
+    return sum(len(found) for found in _SHORT_MEDIA.findall(bytes(content)))
+
+
+def _answer_tokens(request: InferenceRequest, otherwise: int) -> int:
+    longest = next((n for name in _ANSWER_LENGTHS if (n := _count(request, name))), otherwise)
+    return longest * max(1, _count(request, "n"), _count(request, "best_of"))
+
+
+def _count(request: InferenceRequest, name: str) -> int:
+    """A positive number, or 0: what else is there is the engine's to refuse."""
+    raw = request.fields.get(name)
+    if raw is None:
+        return 0
+    text = bytes(raw)
+    return int(text) if text.isdigit() and len(text) < 10 else 0

@@ -1,0 +1,125 @@
+"""One reading of the configuration, as the application that serves by it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Protocol
+
+from fastapi import FastAPI
+
+from gateway.access.admission import Admission
+from gateway.access.authentication import Access
+from gateway.access.quota import Quotas
+from gateway.api import description, handlers, models
+from gateway.api.accounting import Accounting, KeyLabels
+from gateway.api.client import Receive, Scope, Send
+from gateway.api.dialects import INFERENCE_PATHS
+from gateway.api.edge import Edge
+from gateway.api.inference import Inference
+from gateway.api.middleware import RequestLog
+from gateway.api.speech import PATHS
+from gateway.api.subjects import Subjects
+from gateway.api.transcriptions import Transcriptions
+from gateway.catalog import Catalog
+from gateway.ledger import Ledger
+from gateway.media.inline import Media
+from gateway.metrics import Metrics
+from gateway.settings import Settings
+from gateway.upstream.pool import Engine
+from gateway.usage_log import UsageLog
+
+
+class Closable(Protocol):
+    """Something that holds connections, files or processes."""
+
+    async def aclose(self) -> None:
+        """Lets go of them."""
+        ...
+
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """What outlives every configuration: what is going on, and what has been counted."""
+
+    metrics: Metrics
+    admission: Admission
+    bodies: Ledger
+    started: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is made of one section of the configuration each, and is made anew only where that changes."""
+
+    access: Access
+    quotas: Quotas
+    usage_log: UsageLog | None
+    labels: KeyLabels
+    media: Media
+    engines: Mapping[str, Engine]
+
+    def closable(self) -> set[Closable]:
+        """What has to be closed in the end."""
+        parts = {self.access, self.quotas, self.usage_log, self.media, *self.engines.values()}
+        return {part for part in parts if part is not None}
+
+
+class Generation:
+    """Serves by one configuration. The requests that it has begun end in it, while later ones go to its successor."""
+
+    def __init__(self, settings: Settings, parts: Parts, lasting: Lasting) -> None:
+        self.settings = settings
+        self.parts = parts
+        self._in_flight = 0
+        self._retired = False
+        self._idle = asyncio.Event()
+        catalog = Catalog(settings.models)
+        accounting = Accounting(lasting.metrics, parts.labels, parts.usage_log, settings.server.access_log)
+        edge = Edge(
+            settings=settings,
+            access=parts.access,
+            catalog=catalog,
+            subjects=Subjects(settings.quotas),
+            quotas=parts.quotas,
+            admission=lasting.admission,
+            bodies=lasting.bodies,
+            accounting=accounting,
+            metrics=lasting.metrics,
+        )
+        inference = Inference(edge, parts.media, parts.engines)
+        speech = Transcriptions(edge, parts.media, parts.engines)
+        self._routes: Mapping[str, Application] = MappingProxyType(
+            dict.fromkeys(INFERENCE_PATHS, inference) | dict.fromkeys(PATHS, speech)
+        )
+        self._rest = RequestLog(_rest(edge, lasting.started))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Inference apart, FastAPI answers."""
+        self._in_flight += 1
+        try:
+            await self._routes.get(scope["path"], self._rest)(scope, receive, send)
+        finally:
+            self._in_flight -= 1
+            if self._retired and not self._in_flight:
+                self._idle.set()
+
+    async def retire(self) -> None:
+        """Waits until every request that it has begun has ended. None begins any more."""
+        self._retired = True
+        if self._in_flight:
+            await self._idle.wait()
+
+
+def _rest(edge: Edge, started: int) -> FastAPI:
+    app = FastAPI(title="gemma-gateway", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.include_router(models.router(edge.authenticate, lambda: edge.catalog, started))
+    handlers.install(app)
+    app.openapi = partial(description.describe, app)  # type: ignore[method-assign]
+    return app

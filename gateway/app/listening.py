@@ -1,0 +1,60 @@
+"""The sockets that the gateway listens on, and uvicorn's servers for them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from gateway.errors import ConfigurationError
+
+#: Load balancers keep connections open for 60 s or more; closing before they do loses requests.
+KEEP_ALIVE_SECONDS = 75
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, without its signal handlers: two run in one process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def server(app: object, drain_seconds: float) -> Server:
+    """A server for an ASGI application that lets running requests finish for that long."""
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+    )
+    return Server(config)
+
+
+def bind(host: str, port: int, what: str) -> socket.socket:
+    """A listening socket. Raises ConfigurationError with the fix where the address is taken or not this machine's."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as fault:
+        listener.close()
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {fault.strerror}; choose another with --{what}"
+        ) from fault
+    return listener
+
+
+def address(listener: socket.socket) -> str:
+    """Its URL."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
