@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
+
+from gateway.series import Counts, Spread
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -17,43 +17,19 @@ WAIT_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40)
 MEDIA_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 
 
-Child = TypeVar("Child")
-Series = TypeVar("Series", covariant=True)
-
-
-class Labelled(Protocol[Series]):
-    """A metric with labels."""
-
-    def labels(self, *values: str) -> Series:
-        """The series with those values."""
-        ...
-
-
-class Children(dict[tuple[str, ...], Child], Generic[Child]):
-    """The series of a metric by the values of their labels. Each is looked up once, which takes the longest."""
-
-    def __init__(self, metric: Labelled[Child]) -> None:
-        super().__init__()
-        self._metric = metric
-
-    def __missing__(self, values: tuple[str, ...]) -> Child:
-        child = self[values] = self._metric.labels(*values)
-        return child
-
-
 class Metrics:
     """The series, in a registry of their own so that two gateways in one process do not mix."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self.requests = Counter(
+        self.requests = Counts(
             "gemma_gateway_requests",
             "Inference requests by HTTP status; 499: the client left.",
             ["path", "model", "status"],
             registry=registry,
         )
-        self.key_requests = Counter(
+        self.key_requests = Counts(
             "gemma_gateway_key_requests",
             "Inference requests by key: complete, refused, aborted (the client left) or failed. Callers with tokens are"
             " counted by their provider; `other` are those beyond usage.max_keys_in_metrics.",
@@ -93,21 +69,21 @@ class Metrics:
         self.body_bytes = Gauge(
             "gemma_gateway_body_bytes_in_flight", "Bytes of request bodies held.", registry=registry
         )
-        self.duration = Histogram(
+        self.duration = Spread(
             "gemma_gateway_request_seconds",
             "From the request's arrival to the end of its reply.",
             ["path", "model"],
             buckets=GENERATION_BUCKETS,
             registry=registry,
         )
-        self.first_byte = Histogram(
+        self.first_byte = Spread(
             "gemma_gateway_first_byte_seconds",
             "From the request's arrival to the first bytes of the answer: time to first token where it is streamed.",
             ["path", "model"],
             buckets=GENERATION_BUCKETS,
             registry=registry,
         )
-        self.tokens = Counter(
+        self.tokens = Counts(
             "gemma_gateway_tokens",
             "Tokens by kind: prompt, completion, and how many of the prompt were image, audio, video or cached.",
             ["key", "model", "kind"],
@@ -219,19 +195,7 @@ class Metrics:
             "Records that could not be written to the usage log when they were due.",
             registry=registry,
         )
-        self.cached = _Cached(self)
 
     def render(self) -> bytes:
         """The exposition in Prometheus' text format."""
         return generate_latest(self.registry)
-
-
-class _Cached:
-    """The series that every request touches."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self.requests: Children[Counter] = Children(metrics.requests)
-        self.key_requests: Children[Counter] = Children(metrics.key_requests)
-        self.duration: Children[Histogram] = Children(metrics.duration)
-        self.first_byte: Children[Histogram] = Children(metrics.first_byte)
-        self.tokens: Children[Counter] = Children(metrics.tokens)

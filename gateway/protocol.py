@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -40,8 +39,7 @@ _MARK = re.compile(f"carved-{_SECRET}-([0-9]+)-")
 _MARK_BYTES = re.compile(_MARK.pattern.encode())
 
 
-@dataclass(frozen=True, slots=True)
-class InferenceRequest:
+class InferenceRequest(msgspec.Struct, frozen=True):
     """One request to an inference route.
 
     `fields` holds the top level of the body, each value as raw JSON; `body` is the body as it came, or None once

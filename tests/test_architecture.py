@@ -18,7 +18,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"api"}),
     frozenset({"access", "catalog", "media", "upstream"}),
     frozenset({"protocol", "metrics", "logs", "watch", "ledger", "usage_log"}),
-    frozenset({"settings", "errors"}),
+    frozenset({"settings", "errors", "series"}),
 )
 HOT_PATH = (
     "api/inference.py",

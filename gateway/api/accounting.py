@@ -67,21 +67,22 @@ class Accounting:
             access_logger.info("POST %s %d", seen.path, seen.status, extra={"fields": _fields(seen, usage, seconds)})
 
     def _count(self, seen: Observation, usage: Usage | None, finish: Finish, seconds: float) -> None:
-        series = self.metrics.cached
+        metrics = self.metrics
         path, model, key = seen.path, seen.model, self.labels.of(seen.caller)
-        series.requests[path, model, str(seen.status)].inc()
-        series.key_requests[key, finish].inc()
-        series.duration[path, model].observe(seconds)
+        metrics.requests.series[path, model, str(seen.status)] += 1
+        metrics.key_requests.series[key, finish] += 1
+        metrics.duration.observe((path, model), seconds)
         if seen.first_byte is not None:
-            series.first_byte[path, model].observe(seen.first_byte - seen.started)
+            metrics.first_byte.observe((path, model), seen.first_byte - seen.started)
         if usage is None:
             return
-        series.tokens[key, model, "prompt"].inc(usage.prompt)
-        series.tokens[key, model, "completion"].inc(usage.completion)
+        tokens = metrics.tokens.series
+        tokens[key, model, "prompt"] += usage.prompt
+        tokens[key, model, "completion"] += usage.completion
         if usage.prompt_tokens_details is not None:
             for kind, count in {"cached": usage.cached, **usage.media}.items():
                 if count:
-                    series.tokens[key, model, kind].inc(count)
+                    tokens[key, model, kind] += count
 
 
 def _settle(entry: Entry, seen: Observation, usage: Usage | None) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway.protocol import InferenceRequest
 from gateway.settings import Endpoint
@@ -18,13 +19,15 @@ _SHORT_MEDIA = re.compile(rb"base64,[A-Za-z0-9+/=]+")
 #: Fields that say how long an answer may get, by what wins.
 _ANSWER_LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
+#: Fields that say how many answers there are to be.
+_CHOICES = ("n", "best_of")
+
 #: Routes that generate nothing, and those that ask nothing of the model at all.
 _NO_ANSWER = frozenset({Endpoint.EMBEDDINGS})
 _FREE = frozenset({Endpoint.TOKENIZE, Endpoint.DETOKENIZE, Endpoint.COUNT_TOKENS})
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True):
     """Tokens of the prompt's text, and of the answer at most."""
 
     prompt: int = 0
@@ -49,19 +52,22 @@ def estimate(request: InferenceRequest, text_bytes: int, answer: int) -> Estimat
 
 def _short_media(request: InferenceRequest) -> int:
     """Bytes of base64 in the request that were too few to be carved out."""
-    content = request.fields.get("messages") or request.fields.get("input") or b""
-    return sum(len(found) for found in _SHORT_MEDIA.findall(bytes(content)))
+    content = bytes(request.fields.get("messages") or request.fields.get("input") or b"")
+    return sum(map(len, _SHORT_MEDIA.findall(content))) if b"base64," in content else 0
 
 
 def _answer_tokens(request: InferenceRequest, otherwise: int) -> int:
-    longest = next((n for name in _ANSWER_LENGTHS if (n := _count(request, name))), otherwise)
-    return longest * max(1, _count(request, "n"), _count(request, "best_of"))
+    fields = request.fields
+    longest = otherwise
+    for name in _ANSWER_LENGTHS:
+        if name in fields and (length := _count(fields[name])):
+            longest = length
+            break
+    choices = [_count(fields[name]) for name in _CHOICES if name in fields]
+    return longest * max(1, *choices) if choices else longest
 
 
-def _count(request: InferenceRequest, name: str) -> int:
+def _count(raw: msgspec.Raw) -> int:
     """A positive number, or 0: what else is there is the engine's to refuse."""
-    raw = request.fields.get(name)
-    if raw is None:
-        return 0
     text = bytes(raw)
     return int(text) if text.isdigit() and len(text) < 10 else 0

@@ -60,9 +60,14 @@ def counted(metrics: Metrics, engine: str) -> Iterator[None]:
     try:
         yield
     except GatewayError as error:
-        if error.status >= 500:
-            metrics.engine_errors.labels(engine, error.code).inc()
+        count(metrics, engine, error)
         raise
+
+
+def count(metrics: Metrics, engine: str, error: GatewayError) -> None:
+    """Counts an error, unless it is the client's fault."""
+    if error.status >= 500:
+        metrics.engine_errors.labels(engine, error.code).inc()
 
 
 @asynccontextmanager

@@ -117,13 +117,14 @@ class Inference:
         engine = self.engines[route.engine]
         to_send = exchange.headers(scope, seen.request_id)
         seen.sent = True
-        with (
-            exchange.counted(self.edge.metrics, engine.name),
-            await engine.send(b"POST", seen.path, outgoing.encode(), to_send) as reply,
-        ):
-            if reply.status == 400:
-                await self._explain(inlined)
-            await relay.run(reply, send, seen)
+        try:
+            with await engine.send(b"POST", seen.path, outgoing.encode(), to_send) as reply:
+                if reply.status == 400:
+                    await self._explain(inlined)
+                await relay.run(reply, send, seen)
+        except GatewayError as error:
+            exchange.count(self.edge.metrics, engine.name, error)
+            raise
         if seen.error is not None and seen.status == 200:
             self.edge.metrics.stream_errors.labels(seen.model).inc()
 

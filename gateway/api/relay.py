@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway.api import exchange
 from gateway.api.client import Send, respond
@@ -24,8 +25,7 @@ DETAILS = {Dialect.OPENAI: b"prompt_tokens_details", Dialect.RESPONSES: b"input_
 Rename = tuple[bytes, bytes] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Relay:
+class Relay(msgspec.Struct, frozen=True):
     """How one reply is to be passed on.
 
     `hide_usage`: the gateway asked for the usage event, the client did not, so it must not see it. `media_tokens` is

@@ -21,7 +21,7 @@ import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.access.callers import Caller
-from gateway.access.jwks import KeySet, ProviderUnavailableError
+from gateway.access.jwks import KeySet
 from gateway.access.jwt import Tokens
 from gateway.errors import AuthenticationError, ConfigurationError, PermissionDeniedError, ProviderUnavailableError
 from gateway.settings import AuthSettings, Grant, JwtSettings
