@@ -23,7 +23,7 @@ from gateway.api import admin
 from gateway.api.client import Receive, Scope, Send
 from gateway.app import parts
 from gateway.app.generation import Generation, Lasting
-from gateway.app.listening import address, bind, server
+from gateway.app.listening import address, bind, grace, server
 from gateway.errors import ConfigurationError, PayloadTooLargeError
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
@@ -226,6 +226,7 @@ async def serve(first: Settings, source: Source) -> None:
     def stop() -> None:
         public.force_exit = gateway.draining
         gateway.draining = True
+        public.config.timeout_graceful_shutdown = grace(gateway.settings.server.drain_seconds)
         public.should_exit = True
 
     loop = asyncio.get_running_loop()

@@ -34,9 +34,14 @@ def server(app: object, drain_seconds: float) -> Server:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+        timeout_graceful_shutdown=grace(drain_seconds),
     )
     return Server(config)
+
+
+def grace(drain_seconds: float) -> int:
+    """The time in whole seconds, of which uvicorn takes 0 for none at all."""
+    return max(1, round(drain_seconds))
 
 
 def bind(host: str, port: int, what: str) -> socket.socket:

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from gateway import settings
-from gateway.app import Gateway, Source
-from gateway.app.listening import bind, server
+from gateway.app import Gateway
 from tests import fake_engine
 from tests.fake_engine import FakeEngine
+from tests.serving import serving
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -104,17 +104,5 @@ async def _gateway(
     }
     tree = settings._merge(document, sections)
     config.write_text(yaml.safe_dump(tree))
-    source = Source(config)
-    gateway = Gateway(source.load(), source)
-    listener = bind("127.0.0.1", 0, "port")
-    running = server(gateway, gateway.settings.server.drain_seconds)
-    async with gateway:
-        serving = asyncio.create_task(running.serve([listener]))
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
-            async with asyncio.timeout(10):
-                while not (running.started and all(engine.ready for engine in gateway.engines.values())):
-                    await asyncio.sleep(0.01)
-            yield Running(gateway, engines, url, client, config, tree)
-        running.should_exit = running.force_exit = True
-        await serving
+    async with serving(config) as (gateway, url), httpx.AsyncClient(base_url=url, timeout=20) as client:
+        yield Running(gateway, engines, url, client, config, tree)

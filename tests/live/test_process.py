@@ -8,13 +8,16 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import yaml
 
+from gateway.access import key_edits
 from tests import fake_engine
 from tests.fake_engine import FakeEngine, Received, begin, event, send
 from tests.live.conftest import MESSAGES
@@ -40,9 +43,16 @@ class Process:
 
 @pytest.fixture
 async def process(tmp_path: Path) -> AsyncIterator[Process]:
+    async with started(tmp_path) as running:
+        yield running
+
+
+@asynccontextmanager
+async def started(folder: Path, **sections: Any) -> AsyncIterator[Process]:
+    """A process with further sections in its configuration."""
     port, admin_port = free_port(), free_port()
     async with fake_engine.running() as engine:
-        config = tmp_path / "gateway.yaml"
+        config = folder / "gateway.yaml"
         config.write_text(
             yaml.safe_dump(
                 {
@@ -50,6 +60,7 @@ async def process(tmp_path: Path) -> AsyncIterator[Process]:
                     "engines": {"default": {"url": engine.url, "probe_seconds": 0.1}},
                     "models": {"gemma": {}},
                     "logs": {"format": "json"},
+                    **sections,
                 }
             )
         )
@@ -171,3 +182,36 @@ async def test_log_is_one_json_object_a_line_with_the_request_id_and_no_key(proc
     assert [line["request_id"] for line in access] == [answer.headers["x-request-id"]]
     assert access[0]["prompt_tokens"] == 7
     assert "sk-secret" not in log.decode()
+
+
+async def test_no_key_or_token_is_in_the_log_the_metrics_or_the_usage_log(tmp_path: Path) -> None:
+    keys, usage = tmp_path / "keys.yaml", tmp_path / "usage.jsonl"
+    good = key_edits.create(keys, "alice")
+    token = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lkIn0.c2VjcmV0LXNpZ25hdHVyZQ"
+    presented = [good, good + "x", "sk-gemma-00-neverSeenBefore9", "hunter2-hunter2-hunter2", token]
+    async with started(tmp_path, auth={"keys_file": str(keys)}, usage={"file": str(usage)}) as process:
+        async with httpx.AsyncClient() as client:
+            for secret in presented:
+                for header in ({"authorization": f"Bearer {secret}"}, {"x-api-key": secret}):
+                    url = f"{process.url}/v1/chat/completions"
+                    await client.post(url, json={"model": "gemma", "messages": MESSAGES}, headers=header)
+                    await client.get(f"{process.url}/v1/models", headers=header)
+            seen = [(await client.get(f"{process.admin_url}{path}")).text for path in ("/metrics", "/readyz")]
+        process.child.send_signal(signal.SIGTERM)
+        _, log = await process.child.communicate()
+
+    seen += [log.decode(), usage.read_text()]
+    secrets = [secret.rpartition("-")[2] for secret in presented[:4]] + token.split(".")
+    assert [(secret, where) for secret in secrets for where in seen if secret in where] == []
+    assert len(usage.read_text().splitlines()) == 10
+    assert sum("invalid_api_key" in line for line in log.decode().splitlines()) >= 8
+
+
+async def test_sighup_has_everything_read_anew(tmp_path: Path) -> None:
+    async with started(tmp_path) as process:
+        process.child.send_signal(signal.SIGHUP)
+        async with httpx.AsyncClient() as client, asyncio.timeout(5):
+            while 'what="configuration"' not in (text := (await client.get(f"{process.admin_url}/metrics")).text):
+                await asyncio.sleep(0.05)
+
+    assert 'gemma_gateway_reloads_total{outcome="ok",what="configuration"} 1.0' in text
