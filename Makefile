@@ -46,7 +46,7 @@ check: lint ## Lint, types, and the tests that need no engine
 .PHONY: test
 test: lint $(ENGINE) ## check, and the tests with the real engine
 	@$(BIN)/pytest -n 2 -m 'not engine and not extended'
-	@$(BIN)/pytest -m 'engine and not extended'
+	@$(BIN)/pytest -n 2 --dist loadfile -m 'engine and not extended'
 
 .PHONY: test-all
 test-all: test ## test, and what is slow or large

@@ -63,7 +63,7 @@ class InferenceRequest(msgspec.Struct, frozen=True):
             return _decoder(kind).decode(raw)  # type: ignore[arg-type, no-any-return]
         except msgspec.ValidationError as fault:
             raise InvalidRequestError(f"'{name}' is invalid: {fault}", param=name) from fault
-        except (msgspec.DecodeError, RecursionError) as fault:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
             raise InvalidRequestError(f"'{name}' is not valid JSON: {fault}", param=name) from fault
 
     def payload(self, text: str) -> Buffer:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gateway.access.callers import Caller
 from gateway.access.quota import Entry
+from gateway.api.estimate import NOTHING
 from gateway.api.observation import Observation
 from gateway.logs import access_logger
 from gateway.metrics import Metrics
@@ -18,6 +20,9 @@ from gateway.usage_log import Finish, UsageLog, UsageRecord
 
 #: Characters of an error's message in the access log.
 _REASON = 300
+
+#: Tokens that an engine generates in a second for one request, at most.
+_FASTEST = 300
 
 #: What keys are counted as that came after too many others, and requests without one.
 OTHER, NOBODY = "other", "none"
@@ -55,7 +60,7 @@ class Accounting:
     def close(self, seen: Observation) -> None:
         """Settles, counts and logs a request that has ended."""
         seconds = time.monotonic() - seen.started
-        estimated = seen.usage is None and _broke_off(seen)
+        estimated = seen.usage is None and _generated(seen)
         usage = _guess(seen) if estimated else seen.usage
         if seen.entry is not None:
             _settle(seen.entry, seen, usage)
@@ -86,23 +91,26 @@ class Accounting:
 
 
 def _settle(entry: Entry, seen: Observation, usage: Usage | None) -> None:
-    if seen.status == 503 and not seen.sent:
+    if seen.status == 503 and seen.sent is None:
         # The gateway itself had no room for it.
         entry.cancel()
     else:
         entry.settle(usage.prompt + usage.completion if usage else 0)
 
 
-def _broke_off(seen: Observation) -> bool:
-    """Whether an engine worked on the request and was not heard to the end."""
-    return seen.sent and (seen.status == 499 or (seen.status == 200 and seen.error is not None))
+def _generated(seen: Observation) -> bool:
+    """Whether an engine worked on the request, as far as is known."""
+    return seen.sent is not None and seen.status in (200, 499) and seen.expected is not NOTHING
 
 
 def _guess(seen: Observation) -> Usage:
-    """The usage of an answer that broke off: a stream's events carry a token each, and of an answer that was to come
-    in one piece nobody knows how far it had got, so that the estimate stands.
+    """The usage of an answer that broke off, or whose engine does not tell it: a stream's events carry a token each.
+    How far an answer had got that was to come in one piece nobody knows: not beyond what the request allows, and not
+    beyond what an engine can do in the time.
     """
-    answer = seen.events if seen.stream or seen.events else seen.expected.answer
+    seconds = time.monotonic() - (seen.sent or 0)
+    most = min(seen.expected.answer, math.ceil(seconds * _FASTEST))
+    answer = seen.events if seen.stream or seen.events else most
     return Usage(prompt_tokens=seen.expected.prompt + sum((seen.media_tokens or {}).values()), completion_tokens=answer)
 
 
@@ -137,7 +145,7 @@ def _record(seen: Observation, usage: Usage | None, finish: Finish, seconds: flo
         audio_tokens=media.get(Modality.AUDIO, 0),
         video_tokens=media.get(Modality.VIDEO, 0),
         estimated=estimated,
-        queue_seconds=round(seen.queue_seconds, 4),
+        queue_seconds=round(seen.queue_seconds, 4) or None,
         first_byte_seconds=None if seen.first_byte is None else round(seen.first_byte - seen.started, 4),
         seconds=round(seconds, 4),
         user=seen.user,

@@ -26,6 +26,10 @@ _CHOICES = ("n", "best_of")
 _NO_ANSWER = frozenset({Endpoint.EMBEDDINGS})
 _FREE = frozenset({Endpoint.TOKENIZE, Endpoint.DETOKENIZE, Endpoint.COUNT_TOKENS})
 
+#: Tokens; nothing is charged more. Numbers with so many digits are beyond.
+_MOST = 10**9
+_DIGITS = 10
+
 
 class Estimate(msgspec.Struct, frozen=True):
     """Tokens of the prompt's text, and of the answer at most."""
@@ -37,17 +41,18 @@ class Estimate(msgspec.Struct, frozen=True):
 NOTHING = Estimate()
 
 
-def estimate(request: InferenceRequest, text_bytes: int, answer: int) -> Estimate:
+def estimate(request: InferenceRequest, text_bytes: int, answer: int, context: int | None = None) -> Estimate:
     """What a request may cost without its media.
 
-    `text_bytes` is the size of its body without them; `answer` is for one that does not say how long it may get.
+    `text_bytes` is the size of its body without them; `answer` is for one that does not say how long it may get, and
+    `context` what it can get at most, where that is known. All in tokens but the first.
     """
     if request.path in _FREE:
         return NOTHING
     prompt = (text_bytes - _short_media(request)) // BYTES_PER_TOKEN + 1
     if request.path in _NO_ANSWER:
         return Estimate(prompt)
-    return Estimate(prompt, _answer_tokens(request, answer))
+    return Estimate(prompt, _answer_tokens(request, answer, context or _MOST))
 
 
 def _short_media(request: InferenceRequest) -> int:
@@ -56,18 +61,25 @@ def _short_media(request: InferenceRequest) -> int:
     return sum(map(len, _SHORT_MEDIA.findall(content))) if b"base64," in content else 0
 
 
-def _answer_tokens(request: InferenceRequest, otherwise: int) -> int:
+def _answer_tokens(request: InferenceRequest, otherwise: int, context: int) -> int:
     fields = request.fields
     longest = otherwise
     for name in _ANSWER_LENGTHS:
         if name in fields and (length := _count(fields[name])):
-            longest = length
+            # What is beyond the context only means: all of it.
+            longest = min(length, context)
             break
     choices = [_count(fields[name]) for name in _CHOICES if name in fields]
     return longest * max(1, *choices) if choices else longest
 
 
 def _count(raw: msgspec.Raw) -> int:
-    """A positive number, or 0: what else is there is the engine's to refuse."""
-    text = bytes(raw)
-    return int(text) if text.isdigit() and len(text) < 10 else 0
+    """A positive number, also as a float or as text, which vLLM takes as well; 0: what else is there it refuses."""
+    text = bytes(raw).strip(b'"')
+    if text.isdigit():
+        return int(text) if len(text) < _DIGITS else _MOST
+    try:
+        number = float(text)
+    except ValueError:
+        return 0
+    return int(min(number, _MOST)) if number > 0 else 0

@@ -50,7 +50,8 @@ class Inference:
         route = routing.resolve(self.edge.catalog, name, user, scope, seen)
         effective = routing.with_policy(request, route)
         seen.stream = bool(effective.get("stream", bool))
-        expected = estimate(effective, request.text_bytes, self.edge.settings.quotas.estimated_completion_tokens)
+        otherwise = self.edge.settings.quotas.estimated_completion_tokens
+        expected = estimate(effective, request.text_bytes, otherwise, route.model.max_model_len)
         async with WhileConnected(receive):
             await self.edge.charge(seen, expected)
             async with self.edge.place(seen):
@@ -116,7 +117,7 @@ class Inference:
         )
         engine = self.engines[route.engine]
         to_send = exchange.headers(scope, seen.request_id)
-        seen.sent = True
+        seen.sent = time.monotonic()
         try:
             with await engine.send(b"POST", seen.path, outgoing.encode(), to_send) as reply:
                 if reply.status == 400:

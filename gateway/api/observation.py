@@ -33,7 +33,7 @@ class Observation:
     """Filled in as the request goes on. Times are monotonic seconds.
 
     `body_bytes` are held of the budget for bodies. `expected`, and `media_tokens` beside it, are what `entry`, the
-    request's charge of its quotas, was made for. `sent`: an engine has got the request. `events` have been passed on.
+    request's charge of its quotas, was made for. `sent`: when an engine got the request. `events` have been passed on.
     """
 
     path: str
@@ -48,7 +48,7 @@ class Observation:
     expected: Estimate = NOTHING
     media_tokens: Mapping[Modality, int] | None = None
     place: Place | None = None
-    sent: bool = False
+    sent: float | None = None
     status: int = 0
     error: str | None = None
     reason: str | None = None

@@ -136,7 +136,7 @@ class Transcriptions:
 
     async def _tell(self, ready: Ready, route: Route, wish: Wish, scope: Scope, send: Send, seen: Observation) -> None:
         routing.note(route, seen, self.edge.metrics)
-        seen.sent = True
+        seen.sent = time.monotonic()
         reply = _Reply(Transcript(ready.prepared.pieces), wish, send, seen)
         limits = self.edge.settings.limits
         async with exchange.ending_in_event(Dialect.OPENAI, send, seen, limits.retry_after_seconds):

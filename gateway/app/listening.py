@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from gateway.app.inbound import Inbound
 from gateway.errors import ConfigurationError
 
 #: Load balancers keep connections open for 60 s or more; closing before they do loses requests.
@@ -26,7 +27,7 @@ def server(app: object, drain_seconds: float) -> Server:
     """A server for an ASGI application that lets running requests finish for that long."""
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http="httptools",
+        http=Inbound,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -28,10 +28,12 @@ async def is_healthy(engine: Engine) -> bool:
 
 async def watch(engine: Engine, on_change: Callable[[Engine], None]) -> None:
     """Keeps `engine.ready` true to its /health until cancelled; tells `on_change` of each change."""
+    known: bool | None = None
     while True:
         ready = await is_healthy(engine)
-        if ready != engine.ready:
-            engine.ready = ready
-            logger.info("engine %s is %s", engine.name, "ready" if ready else "not ready")
+        if ready != known:
+            known = engine.ready = ready
+            level, state = (logging.INFO, "ready") if ready else (logging.WARNING, "not ready")
+            logger.log(level, "engine %s is %s", engine.name, state)
             on_change(engine)
         await asyncio.sleep(engine.settings.probe_seconds)

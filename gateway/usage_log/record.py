@@ -42,7 +42,7 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     audio_tokens: int = 0
     video_tokens: int = 0
     estimated: bool = False
-    queue_seconds: float = 0.0
+    queue_seconds: float | None = None
     first_byte_seconds: float | None = None
     seconds: float = 0.0
     user: str | None = None

@@ -31,11 +31,22 @@ def of(path: str = CHAT, **fields: Any) -> Estimate:
         ({"max_tokens": None}, 256),
         ({"max_tokens": "many"}, 256),
         ({"max_tokens": -5, "n": -1}, 256),
-        ({"max_tokens": 1.5}, 256),
+        ({"max_tokens": 90.0}, 90),
+        ({"max_tokens": "90"}, 90),
+        ({"max_tokens": 10**12}, 10**9),
+        ({"max_tokens": "9" * 5000}, 10**9),
+        ({"max_tokens": 1e300, "n": 2}, 2 * 10**9),
+        ({"max_tokens": [10]}, 256),
     ],
 )
 def test_answer_is_as_long_as_the_request_allows_for_each_choice(fields: dict[str, Any], answer: int) -> None:
     assert of(**fields).answer == answer
+
+
+@pytest.mark.parametrize("asked", [5000, 10**15, 1e18])
+def test_answer_is_no_longer_than_the_context_where_that_is_known(asked: float) -> None:
+    request = parse(CHAT, json.dumps({"max_tokens": asked, "n": 2}).encode())
+    assert estimate(request, request.text_bytes, answer=256, context=4096).answer == 2 * 4096
 
 
 def test_prompt_is_a_token_for_every_four_bytes() -> None:

@@ -377,6 +377,17 @@ async def test_bad_request_is_refused_in_openais_shape_without_troubling_the_eng
     assert gateway.engine.requests == []
 
 
+@pytest.mark.parametrize("field", ["model", "user", "priority"])
+async def test_byte_that_is_no_text_is_a_400_that_names_the_field(start: Start, field: str) -> None:
+    gateway = await start()
+
+    fields = {"model": b'"gemma"', "messages": b"[]", field: b'"\xff"'}
+    body = b"{" + b",".join(b'"%b": %b' % (name.encode(), value) for name, value in fields.items()) + b"}"
+    answer = await gateway.client.post("/v1/chat/completions", content=body)
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+
+
 async def test_body_over_the_limit_is_a_413_told_or_not(start: Start) -> None:
     gateway = await start(server={"max_body_bytes": 1000})
 

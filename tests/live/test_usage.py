@@ -74,6 +74,37 @@ async def test_aborted_stream_is_recorded_with_an_estimate_of_what_it_used(start
     assert record["prompt_tokens"] > 5
 
 
+async def test_aborted_answer_in_one_piece_is_no_longer_than_the_time_allows(start: Start, tmp_path: Path) -> None:
+    gateway, key, log = await logged(start, tmp_path)
+
+    async def hang(_: Received, __: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(30)
+
+    gateway.engine.behaviour = hang
+    request = asyncio.create_task(gateway.chat(key, max_tokens=100_000))
+    await gateway.until(lambda: gateway.engine.running == 1)
+    request.cancel()
+    (record,) = await records(gateway, log, 1)
+
+    assert (record["finish"], record["estimated"]) == ("aborted", True)
+    assert 0 < record["completion_tokens"] < 1000
+
+
+async def test_stream_whose_engine_tells_no_usage_is_estimated(start: Start, tmp_path: Path) -> None:
+    gateway, key, log = await logged(start, tmp_path)
+
+    async def silent(_: Received, writer: asyncio.StreamWriter) -> None:
+        await begin(writer)
+        await send(writer, event("x") * 4 + b"data: [DONE]\n\n")
+        await send(writer, b"")
+
+    gateway.engine.behaviour = silent
+    await gateway.chat(key, stream=True)
+    (record,) = await records(gateway, log, 1)
+
+    assert (record["finish"], record["estimated"], record["completion_tokens"]) == ("complete", True, 5)
+
+
 async def test_refused_and_failed_requests_are_recorded_without_tokens(start: Start, tmp_path: Path) -> None:
     gateway, key, log = await logged(start, tmp_path)
     await gateway.chat("sk-gemma-00-wrong")
