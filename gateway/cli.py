@@ -225,6 +225,8 @@ def check(file: Path) -> None:
 
     loaded = settings.load(file)
     parts.check(loaded)
+    for doubt in parts.doubts(loaded):
+        click.echo(f"warning: {doubt}", err=True)
     click.echo(f"{file} is good: {len(loaded.engines)} engine(s), {len(loaded.models)} model name(s).")
 
 

@@ -21,14 +21,19 @@ Command = Callable[..., None]
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
+#: Of a span: 99999 days are 273 years.
+_MOST_DIGITS = 5
+
 UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 
 
 def span(text: str) -> timedelta:
     """`90d`, `12h` or `30m` as a span of time. Raises click.BadParameter."""
-    match = re.fullmatch(r"(\d{1,5})([dhm])", text)
+    match = re.fullmatch(r"0*([0-9]+)([dhm])", text)
     if match is None:
         raise click.BadParameter("must be a number of days, hours or minutes, such as 90d, 12h or 30m.")
+    if len(match[1]) > _MOST_DIGITS:
+        raise click.BadParameter(f"is too long; the longest is {'9' * _MOST_DIGITS}{match[2]}.")
     return int(match[1]) * UNITS[match[2]]
 
 
@@ -51,7 +56,12 @@ def pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict
     split = [text.partition("=") for text in given]
     if wrong := [name for name, sign, _ in split if not sign or not name]:
         raise click.BadParameter(f"{wrong[0]!r} is no NAME=VALUE, such as team=search.")
-    return {name: value for name, _, value in split}
+    found: dict[str, str] = {}
+    for name, _, value in split:
+        if name in found:
+            raise click.BadParameter(f"{name!r} is given twice; give it once.")
+        found[name] = value
+    return found
 
 
 def matching(pattern: re.Pattern[str]) -> Callable[..., str | None]:

@@ -175,8 +175,8 @@ class Metrics:
             "1 while the store that gateways count in together (quotas.store) answers; also 1 where there is none.",
             registry=registry,
         )
-        self.store_failures = Gauge(
-            "gemma_gateway_quota_store_failures", "Calls of that store that failed, since the start.", registry=registry
+        self.store_failures = Counter(
+            "gemma_gateway_quota_store_failures", "Exchanges with that store that failed.", registry=registry
         )
         self.jwks_healthy = Gauge(
             "gemma_gateway_jwks_healthy",

@@ -22,8 +22,8 @@ class Watched:
     """Something that is read from files.
 
     `fingerprint` changes with the files, and may read from disks that take their time. `reload` takes the new state
-    over as a whole, or raises ConfigurationError and leaves everything as it was: `fault` tells why until it succeeds.
-    `counter` has the labels `what` and `outcome`.
+    over as a whole, or raises and leaves everything as it was: `fault` tells why until it succeeds. `name` stands in
+    the log and in metrics. `counter` has the labels `what` and `outcome`.
     """
 
     name: str
@@ -45,15 +45,23 @@ class Watched:
 
     async def read(self) -> None:
         """Reads anew in any case."""
+        self.fault = await self._attempt()
+        if self.fault is None:
+            logger.info("new %s taken over", self.name)
+        self.counter.labels(self.name, "ok" if self.fault is None else "error").inc()
+
+    async def _attempt(self) -> str | None:
+        """Why the new state was not taken over; None: it was."""
         try:
             await self.reload()
         except ConfigurationError as fault:
-            self.fault = str(fault)
-            logger.error("the %s stay as they were: %s", self.name, fault)
-        else:
-            self.fault = None
-            logger.info("the %s have been read anew", self.name)
-        self.counter.labels(self.name, "error" if self.fault else "ok").inc()
+            logger.error("new %s not taken over: %s", self.name, fault)
+            return str(fault)
+        except Exception as fault:
+            # Whatever it is, the gateway goes on with what it has, and says so.
+            logger.exception("new %s not taken over", self.name)
+            return f"{type(fault).__name__}: {fault}"
+        return None
 
 
 async def watch(watched: list[Watched]) -> None:
@@ -64,5 +72,5 @@ async def watch(watched: list[Watched]) -> None:
             try:
                 await each.look()
             except Exception:
-                # The gateway goes on with what it has; the next change is another chance.
-                logger.exception("cannot read the %s", each.name)
+                # The fingerprint: the next look is another chance.
+                logger.exception("cannot tell whether there are new %s", each.name)

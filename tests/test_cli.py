@@ -16,6 +16,8 @@ from click.testing import CliRunner, Result
 from gateway import cli
 from gateway.settings import Settings
 
+GOOD = "engines: {a: {url: 'http://a:8000'}}\nmodels: {gemma: {engine: a}, chat: {engine: a}}\n"
+
 
 def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
@@ -103,18 +105,48 @@ def test_engine_listens_in_one_place() -> None:
 
 def test_check_accepts_a_good_configuration(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
-    file.write_text("engines: {a: {url: 'http://a:8000'}}\nmodels: {gemma: {engine: a}, chat: {engine: a}}\n")
+    file.write_text(GOOD)
     result = run("config", "check", file)
     assert result.exit_code == 0
     assert result.stdout == f"{file} is good: 1 engine(s), 2 model name(s).\n"
+    assert result.stderr == ""
+
+
+def test_check_accepts_one_port_at_two_addresses_and_free_ones(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    for server in ("{port: 9090, admin_host: 127.0.0.2}", "{port: 0, admin_port: 0}"):
+        file.write_text(f"{GOOD}server: {server}\n")
+        assert run("config", "check", file).exit_code == 0
+
+
+def test_check_warns_of_models_that_no_name_matches_and_still_says_good(tmp_path: Path, key_file: Path) -> None:
+    identity = made(key_file, "--model", "gema", "--model", "gem*").split("-")[2]
+    made(key_file, "--model", "gema")
+    file = tmp_path / "gateway.yaml"
+    token = "{issuer: 'https://id.example', audience: [gemma], grants: {staff: {models: [gemma, 'lama-*']}}}"
+    file.write_text(f"{GOOD}auth: {{keys_file: {key_file}, jwt: {{corp: {token}}}}}\n")
+
+    result = run("config", "check", file)
+
+    assert result.exit_code == 0
+    assert "is good" in result.stdout
+    assert result.stderr.splitlines() == [
+        "warning: no name under models matches 'lama-*', which auth.jwt.corp.grants.staff may use",
+        f"warning: no name under models matches 'gema', which the key {identity} (Ada) and 1 more may use",
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sever: {}", "sever: Extra inputs are not permitted"),
-        ("server: {host: 0.0.0.0}", "without API keys"),
-        ("auth: {keys_file: /nowhere/keys.yaml}", "there is no key file"),
+        (f"{GOOD}sever: {{}}", "sever: no such key; did you mean `server`?"),
+        (f"{GOOD}server: {{host: 0.0.0.0}}", "without API keys"),
+        (f"{GOOD}auth: {{keys_file: /nowhere/keys.yaml}}", "there is no key file"),
+        (f"{GOOD}server: {{port: 9090}}", "server.port and server.admin_port are both 9090"),
+        (f"{GOOD}server: {{port: 9090, host: '::', admin_host: 10.0.0.1}}", "are both 9090"),
+        (f"{GOOD}models: {{}}", "'models' stands twice in one mapping, in line 2 and in line 3"),
+        ("", "no engine is configured"),
+        ("engines: {a: {url: 'http://a:8000'}}", "no model is configured"),
         ("models: {a: {engine: b}}", "no engine 'b'"),
     ],
 )

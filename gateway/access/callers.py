@@ -12,6 +12,9 @@ from gateway.settings import Grant, Modality
 #: No restriction at all.
 EVERYTHING = Grant()
 
+#: Characters of a model's name in an error message.
+_LONGEST_SHOWN = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -32,17 +35,21 @@ class Caller:
         if allowed is not None and endpoint not in allowed:
             known = ", ".join(sorted(allowed)) or "none"
             raise PermissionDeniedError(
-                f"This key may not use {endpoint}; it may use {known}.", code="endpoint_not_allowed"
+                f"You may not use {endpoint}; you may use {known}.", code="endpoint_not_allowed"
             )
 
-    def check_model(self, alias: str) -> None:
-        """Raises PermissionDeniedError where the caller may not use that model; `alias` as the catalog has it."""
+    def check_model(self, alias: str, requested: str | None) -> None:
+        """Raises PermissionDeniedError where the caller may not use that model; `alias` as the catalog has it.
+
+        The error says no more than what the request calls it: which names there are must not be found out by asking.
+        """
         if not self.may_use(alias):
-            raise PermissionDeniedError(
-                f"This key may not use the model '{alias}'; see GET /v1/models.",
-                param="model",
-                code="model_not_allowed",
+            refused = (
+                f"You may not use the model '{requested[:_LONGEST_SHOWN]}'"
+                if requested
+                else "You must provide a 'model' that you may use"
             )
+            raise PermissionDeniedError(f"{refused}; see GET /v1/models.", param="model", code="model_not_allowed")
 
     def check_modality(self, modality: Modality, param: str) -> None:
         """Raises PermissionDeniedError where the caller's requests may not contain that, as the field `param` does."""
@@ -50,7 +57,7 @@ class Caller:
         if allowed is not None and modality not in allowed:
             known = ", ".join(sorted({Modality.TEXT, *allowed}))
             raise PermissionDeniedError(
-                f"{param}: this key may not send {modality}; it may send {known}.",
+                f"{param}: you may not send {modality}; you may send {known}.",
                 param=param,
                 code="modality_not_allowed",
             )

@@ -7,6 +7,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
+from contextvars import Context
 from functools import cache
 from typing import Never
 from urllib.parse import urlsplit
@@ -60,7 +61,12 @@ class KeySet:
     @property
     def healthy(self) -> bool:
         """Whether the last reading succeeded. `fetched_at` is when one did (Unix time), `failures` how many did not."""
-        return self.fetched_at is not None and self._fault is None
+        return self.fault is None
+
+    @property
+    def fault(self) -> str | None:
+        """Why the last reading failed; None where it succeeded."""
+        return "not read yet" if self.fetched_at is None and self._fault is None else self._fault
 
     async def find(self, kid: str | None, algorithm: str) -> PyJWK | None:
         """The key for a token with that header, which may be newer than the last reading; None where there is none.
@@ -103,7 +109,8 @@ class KeySet:
     def _read_once(self) -> asyncio.Task[None]:
         if self._reading is None or self._reading.done():
             self._begun = self._clock()
-            self._reading = asyncio.create_task(self._read())
+            # Several may wait for it: its log lines are no one request's.
+            self._reading = asyncio.create_task(self._read(), context=Context())
         return self._reading
 
     async def _read(self) -> None:

@@ -66,7 +66,8 @@ def create(
     _refuse_unreadable(name, metadata)
     now = _now()
     with _locked(path) as (file, folder):
-        before = read(file).keys if file.exists() else ()
+        # One that is empty was made to set its permissions first.
+        before = read(file).keys if file.exists() and file.stat().st_size else ()
         identity = fresh_id({record.id for record in before})
         key = _key(identity)
         record = KeyRecord(

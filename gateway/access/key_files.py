@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,10 @@ from gateway.settings import AuthSettings, Frozen, Grant
 
 #: Callers without a key, and keys beyond those that metrics tell apart, are called so.
 _RESERVED = frozenset({"anonymous", "other"})
+
+#: Characters of an id or a name in an error message, and what keys begin with, ours and others'.
+_LONGEST_SHOWN = 100
+_KEY = re.compile(r"\bsk-")
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -83,7 +88,7 @@ _SETS = frozenset({"endpoints", "modalities"})
 class KeyFile(Frozen):
     """The document: `keys:`, a list of records."""
 
-    keys: Annotated[tuple[KeyRecord, ...], BeforeValidator(_listed)] = ()
+    keys: Annotated[tuple[KeyRecord, ...], BeforeValidator(_listed)]
 
     def text(self) -> str:
         """The document as YAML."""
@@ -92,11 +97,12 @@ class KeyFile(Frozen):
 
 def read(path: Path) -> KeyFile:
     """The key file, checked. Raises ConfigurationError with the fault and the fix."""
+    tree = _tree(path)
     try:
-        file = KeyFile.model_validate(_tree(path))
+        file = KeyFile.model_validate(tree)
     except ValidationError as fault:
         # Only places and reasons: pydantic's own text would repeat the values.
-        lines = [f"  {_field(e['loc'])}: {e['msg']}" for e in fault.errors()]
+        lines = [f"  {_field(e['loc'])}{_owner(tree, e['loc'])}: {_reason(e['loc'], e['msg'])}" for e in fault.errors()]
         raise ConfigurationError("\n".join([f"the key file {path} is invalid:", *lines])) from None
     _refuse_duplicates((path, record) for record in file.keys)
     return file
@@ -113,7 +119,7 @@ def read_all(settings: AuthSettings) -> tuple[KeyRecord, ...]:
 
 
 def paths(settings: AuthSettings) -> tuple[Path, ...]:
-    """The files to read, in order. Raises ConfigurationError where the folder cannot be listed."""
+    """The files to read, in order. Raises ConfigurationError where the folder cannot be listed, or where none is."""
     single = [settings.keys_file] if settings.keys_file is not None else []
     if settings.keys_directory is None:
         return tuple(single)
@@ -124,6 +130,11 @@ def paths(settings: AuthSettings) -> tuple[Path, ...]:
             f"cannot list auth.keys_directory: {fault}; it must be a folder of key files (*.yaml, *.yml) that the "
             "gateway may read"
         ) from fault
+    if not single and not listed:
+        raise ConfigurationError(
+            f"there is no key file (*.yaml, *.yml) in auth.keys_directory {settings.keys_directory}; make one:  "
+            f"gemma-gateway keys create --file {settings.keys_directory / 'keys.yaml'} --name me"
+        )
     # The file may lie in the folder: it is no second one.
     known = {path.absolute() for path in single}
     return (*single, *(path for path in listed if path.absolute() not in known))
@@ -176,6 +187,28 @@ def _tree(path: Path) -> object:
 def _field(place: Iterable[int | str]) -> str:
     # A field's name may be a key that was pasted in the wrong place.
     return ".".join("***" if str(part).startswith("sk-") else str(part) for part in place) or "(root)"
+
+
+def _owner(tree: object, place: Sequence[int | str]) -> str:
+    """Of a fault in a record: which one that is, by its id and name as far as they can be shown."""
+    if len(place) < 2 or not isinstance(tree, dict) or not isinstance(records := tree.get("keys"), list):
+        return ""
+    record = records[int(place[1])]
+    found = [record.get(field) for field in ("id", "name")] if isinstance(record, dict) else []
+    shown = [text for text in found if isinstance(text, str) and _showable(text)]
+    return f" ({', '.join(shown)})" if shown else ""
+
+
+def _showable(text: str) -> bool:
+    """Whether it is a name that can stand in a line, and no key that was pasted in the wrong place."""
+    return len(text) <= _LONGEST_SHOWN and text.isprintable() and _KEY.search(text) is None
+
+
+def _reason(place: Sequence[int | str], reason: str) -> str:
+    if tuple(place) == ("keys",) and reason == "Field required":
+        # A file that is being written is empty for a moment: that must not lock everybody out.
+        return "is missing; to let nobody in, write:  keys: []"
+    return reason
 
 
 def _refuse_duplicates(found: Iterable[tuple[Path, KeyRecord]]) -> None:

@@ -20,7 +20,7 @@ RETRY_PLACES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Something that has limits: `id` tells it apart, `what` is its name in messages, such as `this key`.
+    """Something that has limits: `id` tells it apart, `what` is its name in messages, such as `this caller`.
 
     Requests should bring the same `limits` object each time, as long as they are the same: it is then known at once.
     """

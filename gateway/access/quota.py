@@ -43,10 +43,7 @@ class Entry(Protocol):
 
 
 class Quotas(Protocol):
-    """Where requests are counted. `failures` is how often that could not be, and `available` whether it can be now."""
-
-    @property
-    def failures(self) -> int: ...
+    """Where requests are counted. `available` is whether that can be done now."""
 
     @property
     def available(self) -> bool: ...
@@ -56,6 +53,10 @@ class Quotas(Protocol):
 
         Raises RateLimitError (429) where one has no room for it now, and QuotaTooSmallError (400) where one never has.
         """
+        ...
+
+    def report(self, on_failure: Callable[[], object]) -> None:
+        """Has `on_failure` called, from now on, whenever where it counts does not answer."""
         ...
 
     async def aclose(self) -> None:
@@ -84,7 +85,6 @@ UNLIMITED: Entry = _Unlimited()
 class MemoryQuotas:
     """Counts in memory. `clock` is in seconds and never goes back."""
 
-    failures = 0
     available = True
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, rules: Sequence[Rule] = RULES) -> None:
@@ -117,6 +117,9 @@ class MemoryQuotas:
         if self._new:
             self._forget_idle(now)
         return _MemoryEntry(self, subjects, charge, now, tokens)
+
+    def report(self, on_failure: Callable[[], object]) -> None:
+        """Memory always answers."""
 
     async def aclose(self) -> None:
         """Nothing is done in the background."""

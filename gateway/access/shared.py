@@ -84,6 +84,10 @@ class SharedQuotas:
             return await self._without_store(subjects, tokens)
         return entry
 
+    def report(self, on_failure: Callable[[], object]) -> None:
+        """Has `on_failure` called for each exchange with the store that fails."""
+        self.store.on_failure = on_failure
+
     async def aclose(self) -> None:
         """Settles what has ended, and disconnects."""
         await self.store.aclose()

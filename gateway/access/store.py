@@ -12,6 +12,7 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -76,8 +77,9 @@ class Store:
     """A Valkey or Redis server.
 
     `scripts` are all that are run; they are loaded first, so that commands run in their order from the start.
-    `renewals` are run every `beat` seconds while there are any. `failures` counts exchanges that failed; `available` is
-    False from one that did to one that did not. Raises ConfigurationError where the settings cannot be meant.
+    `renewals` are run every `beat` seconds while there are any. `failures` counts exchanges that failed, of each of which
+    `on_failure` is told; `available` is False from one that did to one that did not. Raises ConfigurationError where
+    the settings cannot be meant.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Store:
         self._task: asyncio.Task[None] | None = None
         self.failures = 0
         self.available = True
+        self.on_failure: Callable[[], object] = _nobody
 
     def call(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> asyncio.Future[list[int]]:
         """Runs a script; the future gets its answer, or StoreError. Raises StoreError where the store is gone."""
@@ -127,7 +130,8 @@ class Store:
         self._pending.append(command)
         self._wake.set()
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="quota store")
+            # It outlives the request that it begins with, whose id must not be in its log lines.
+            self._task = asyncio.create_task(self._run(), name="quota store", context=Context())
 
     async def _run(self) -> None:
         try:
@@ -201,6 +205,7 @@ class Store:
 
     def _failed(self, commands: Iterable[Command], error: Exception) -> None:
         self.failures += 1
+        self.on_failure()
         self._loaded = False
         if self.available:
             self.available = False
@@ -232,8 +237,12 @@ class Store:
             await self._client.connection_pool.disconnect()
             return False
         self.available = True
-        logger.warning("quota store %s is back", self._address)
+        logger.info("quota store %s is back", self._address)
         return True
+
+
+def _nobody() -> None:
+    """Nobody wants to be told."""
 
 
 def _checked(replies: list[Any]) -> list[Any]:

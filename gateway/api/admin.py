@@ -17,8 +17,13 @@ def application(
     engines: Callable[[], Mapping[str, Engine]],
     draining: Callable[[], bool],
     watched: Sequence[Watched],
+    store_answers: Callable[[], bool | None],
+    provider_faults: Callable[[], Mapping[str, str | None]],
 ) -> FastAPI:
-    """The admin application. It has no authentication: its port stays inside."""
+    """The admin application. It has no authentication: its port stays inside.
+
+    `store_answers`: None where there is no store of quotas; `provider_faults`: None for token providers without one.
+    """
     app = FastAPI(title="gemma-gateway admin", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/metrics")
@@ -33,12 +38,24 @@ def application(
     async def ready() -> JSONResponse:
         """200 while requests are taken and at least one engine can answer them.
 
-        What could not be read anew, so that the last good one is in force, is told beside it.
+        What could not be read anew, so that the last good one is in force, is told beside it; and whether the quota
+        store and the token providers answer, where there are some. The gateway works on without them.
         """
         states = {name: "ready" if engine.ready else "not ready" for name, engine in engines().items()}
         status = "draining" if draining() else "ready" if "ready" in states.values() else "no engine is ready"
         code = 200 if status == "ready" else 503
         read = {each.name: each.fault or "ok" for each in watched}
-        return JSONResponse({"status": status, "engines": states, **read}, code)
+        beside = _beside(store_answers(), provider_faults())
+        return JSONResponse({"status": status, "engines": states, **read, **beside}, code)
 
     return app
+
+
+def _beside(answers: bool | None, faults: Mapping[str, str | None]) -> dict[str, object]:
+    """How the services stand that some gateways lean on."""
+    found: dict[str, object] = {}
+    if answers is not None:
+        found["quota_store"] = "ok" if answers else "unavailable"
+    if faults:
+        found["token_providers"] = {name: fault or "ok" for name, fault in faults.items()}
+    return found

@@ -32,7 +32,7 @@ def resolve(catalog: Catalog, name: str | None, user: str | None, scope: Scope, 
     seen.user = user
     route = seen.route = choice.only or choice.route(_unit(choice, scope, seen))
     if caller is not None:
-        caller.check_model(choice.alias)
+        caller.check_model(choice.alias, name)
     return route
 
 

@@ -37,7 +37,7 @@ class Subjects:
 
     def _find(self, caller: Caller, route: Route) -> tuple[Subject, ...]:
         every = (
-            Subject(f"key:{caller.id}", "this key", _over(caller.grant.limits, self._settings.each_key)),
+            Subject(f"key:{caller.id}", "this caller", _over(caller.grant.limits, self._settings.each_key)),
             *(Subject(f"model:{name}", f"the model '{name}'", limits) for name, limits in route.limited),
             Subject("total", "all callers together", self._settings.total),
         )

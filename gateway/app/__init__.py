@@ -73,10 +73,14 @@ class Gateway:
         self._at_work: dict[Engine | Access, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.admin = admin.application(
-            metrics, lambda: self.engines, lambda: self.draining, (self.configuration, self.keys)
+            metrics,
+            lambda: self.engines,
+            lambda: self.draining,
+            (self.configuration, self.keys),
+            self._store_answers,
+            self._provider_faults,
         )
         metrics.store_available.set_function(lambda: self._current.parts.quotas.available)
-        metrics.store_failures.set_function(lambda: self._current.parts.quotas.failures)
 
     @property
     def settings(self) -> Settings:
@@ -143,6 +147,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         if any(model.modalities > {Modality.TEXT} for model in self.settings.models.values()):
             loop.run_in_executor(None, self._current.parts.media.warm)
+        self._current.parts.quotas.report(self.metrics.store_failures.inc)
         access, engines = self._current.parts.access, self._current.parts.engines
         in_force: set[Engine | Access] = {access, *engines.values()}
         for part in in_force - self._at_work.keys():
@@ -160,6 +165,15 @@ class Gateway:
         for name, keys in key_sets.items():
             self.metrics.jwks_healthy.labels(name).set_function(partial(getattr, keys, "healthy"))
             self.metrics.jwks_read.labels(name).set_function(partial(_read_at, keys))
+
+    def _store_answers(self) -> bool | None:
+        """Whether the store of quotas does; None where none is configured."""
+        return self._current.parts.quotas.available if self.settings.quotas.store.url is not None else None
+
+    def _provider_faults(self) -> dict[str, str | None]:
+        """Why the keys of token providers could not be read when that was last tried; None for those that could."""
+        tokens = self._current.parts.access.tokens
+        return {} if tokens is None else {name: keys.fault for name, keys in tokens.key_sets.items()}
 
     async def _retire(self, old: Generation) -> None:
         """Lets go of what only `old` needs, once its requests have ended."""

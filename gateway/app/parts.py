@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from gateway.access.authentication import Access
@@ -14,7 +15,7 @@ from gateway.app.generation import Generation, Parts
 from gateway.errors import ConfigurationError
 from gateway.media.inline import Media
 from gateway.metrics import Metrics
-from gateway.settings import AuthSettings, Settings
+from gateway.settings import AuthSettings, Grant, Settings
 from gateway.upstream.pool import Engine
 from gateway.usage_log import UsageLog
 from gateway.usage_log.file import check as check_file
@@ -24,12 +25,16 @@ T = TypeVar("T")
 #: Keys that cannot change while the gateway runs: its sockets are open.
 _FIXED = ("host", "port", "admin_host", "admin_port")
 
+#: Hosts that stand for every address of the machine.
+_ALL_ADDRESSES = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+
 
 def make(settings: Settings, metrics: Metrics, before: Generation | None) -> Parts:
     """The parts for `settings`, those of `before` where their section is the same.
 
     Raises ConfigurationError, and then nothing has changed.
     """
+    _require_enough(settings)
     if before is not None:
         _refuse_fixed(settings, before.settings)
 
@@ -51,10 +56,63 @@ def make(settings: Settings, metrics: Metrics, before: Generation | None) -> Par
 
 def check(settings: Settings) -> None:
     """Raises ConfigurationError where the gateway could not start by these settings, as far as that can be told."""
+    _require_enough(settings)
     access(settings)
     if settings.usage.file is not None:
         check_file(settings.usage.file)
     _quotas(settings)
+
+
+def doubts(settings: Settings) -> list[str]:
+    """What the gateway can start with, but nobody can have meant: patterns for models that no name matches.
+
+    Raises ConfigurationError where keys cannot be read.
+    """
+    holders: dict[str, list[str]] = {}
+    for holder, grant in _grants(settings):
+        for pattern in grant.models or ():
+            holders.setdefault(pattern, []).append(holder)
+    return [
+        f"no name under models matches {pattern!r}, which {_first_of(those)} may use"
+        for pattern, those in holders.items()
+        if not any(fnmatchcase(name, pattern) for name in settings.models)
+    ]
+
+
+def _grants(settings: Settings) -> Iterator[tuple[str, Grant]]:
+    """Whoever may do something, and what."""
+    for provider, token in settings.auth.jwt.items():
+        for name, grant in token.grants.items():
+            yield f"auth.jwt.{provider}.grants.{name}", grant
+    store = keys(settings.auth)
+    for entry in store.entries.values() if store is not None else ():
+        yield f"the key {entry.caller.id} ({entry.caller.name})", entry.caller.grant
+
+
+def _first_of(holders: Sequence[str]) -> str:
+    others = len(holders) - 1
+    return f"{holders[0]} and {others} more" if others else holders[0]
+
+
+def _require_enough(settings: Settings) -> None:
+    """Raises ConfigurationError where nothing could be answered by these settings, or not at both addresses."""
+    server = settings.server
+    if not settings.engines or not settings.models:
+        raise ConfigurationError(
+            f"no {'model' if settings.engines else 'engine'} is configured; add to the configuration file:\n"
+            + ("" if settings.engines else "  engines:\n    default: {url: 'http://127.0.0.1:8001'}\n")
+            + "  models:\n    gemma: {served_name: google/gemma-3-4b-it}"
+        )
+    if server.port and server.port == server.admin_port and _overlap(server.host, server.admin_host):
+        raise ConfigurationError(
+            f"server.port and server.admin_port are both {server.port}, and one address cannot be both; "
+            f"choose another, such as  admin_port: {server.port % 65535 + 1}"
+        )
+
+
+def _overlap(host: str, other: str) -> bool:
+    """Whether one port cannot be had at both."""
+    return host == other or bool({host, other} & _ALL_ADDRESSES)
 
 
 def access(settings: Settings) -> Access:

@@ -6,20 +6,21 @@ file given by `--config`, the defaults below. Unknown keys are refused. Units st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from gateway.errors import ConfigurationError
+from gateway.settings import documents
 from gateway.settings.access import (
     AuthSettings,
     Grant,
@@ -32,7 +33,16 @@ from gateway.settings.access import (
     UsageSettings,
 )
 from gateway.settings.consistency import check_models
-from gateway.settings.environment import add_to_environment_list, environment, set_environment_defaults
+from gateway.settings.environment import (
+    DELIMITER,
+    PREFIX,
+    add_to_environment_list,
+    environment,
+    holds,
+    set_environment_defaults,
+    variable_of,
+)
+from gateway.settings.faults import Fault, Place, faults
 from gateway.settings.fields import (
     MIB,
     Count,
@@ -94,8 +104,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
-        env_prefix="GEMMA_GATEWAY_",
-        env_nested_delimiter="__",
+        env_prefix=PREFIX,
+        env_nested_delimiter=DELIMITER,
         use_attribute_docstrings=True,
     )
 
@@ -135,29 +145,46 @@ def load(
 ) -> Settings:
     """Reads the tree from `path`, the environment and `overrides` (nested, as the file is), the last one winning.
 
-    `complete` adds to what was read before it is checked. Raises ConfigurationError with every fault and the key it is
-    under.
+    `complete` adds to what was read before it is checked. Raises ConfigurationError with every fault of the fields and
+    the key that it is under, or the environment variable that it came by; where the fields are good, with every fault
+    in how they fit together.
     """
-    document = _read_yaml(path) if path else {}
-    variables = EnvSettingsSource(Settings, env_prefix="GEMMA_GATEWAY_", env_nested_delimiter="__")
+    document = documents.read(path) if path else {}
+    variables = _variables()
+    above = overrides or {}
     try:
-        tree = _merge(_merge(document, variables()), overrides or {})
-        return Settings.model_validate(complete(tree))
-    except ValidationError as fault:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or '(root)'}: {e['msg']}" for e in fault.errors()]
-        raise ConfigurationError("\n".join([f"configuration {path or '(defaults)'} is invalid:", *lines])) from fault
+        return Settings.model_validate(complete(_merge(_merge(document, variables), above)))
+    except ValidationError as error:
+        found = faults(error, Settings)
+        origins = [_origin(fault.place, variables, above) for fault in found]
+        raise ConfigurationError(_told(path, found, origins)) from error
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _variables() -> dict[str, Any]:
+    """What the environment sets, nested as the file is. Raises ConfigurationError."""
     try:
-        document = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as fault:
-        raise ConfigurationError(f"cannot read configuration {path}: {fault}") from fault
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise ConfigurationError(f"configuration {path} must be a mapping, not {type(document).__name__}")
-    return document
+        return EnvSettingsSource(Settings, env_prefix=PREFIX, env_nested_delimiter=DELIMITER)()
+    except SettingsError as fault:
+        names = ", ".join(name for name in sorted(environment()) if name.upper().startswith(PREFIX))
+        raise ConfigurationError(
+            f"{fault.__cause__ or fault} in one of the environment variables {names}; "
+            'lists and sections are written there as JSON, such as ["10.0.0.0/8"]'
+        ) from fault
+
+
+def _origin(place: Place, variables: Mapping[str, Any], above: Mapping[str, Any]) -> str | None:
+    """The environment variable that set what stands at `place`; None where it came from elsewhere."""
+    return variable_of(place) if not holds(above, place) and holds(variables, place) else None
+
+
+def _told(path: Path | None, found: Sequence[Fault], origins: Sequence[str | None]) -> str:
+    """One fault a line, below what it is in."""
+    in_file = path is not None and None in origins
+    lines = [f"configuration {path} is invalid:" if in_file else "the configuration is invalid:"]
+    for fault, origin in zip(found, origins, strict=True):
+        key = ".".join(map(str, fault.place))
+        lines.append("  " + ": ".join(filter(None, (origin and f"environment variable {origin}", key, fault.message))))
+    return "\n".join(lines)
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from gateway.settings.fields import MIB, Count, Endpoint, Frozen, Modality, Priority, Seconds, is_loopback
+from gateway.settings.fields import MIB, Count, Endpoint, Frozen, Modality, Network, Priority, Seconds, is_loopback
 
 JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
@@ -96,7 +95,7 @@ class AuthSettings(Frozen):
     max_failures_per_minute: Annotated[int, Field(ge=0)] = 30
     """Wrong keys or tokens from one address, before more are answered late and with 429. Good ones are not affected.
     0: no such limit."""
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
     """Networks of proxies whose X-Forwarded-For tells the address that a request came from."""
     isolate_caches: bool = True
     """Whether each key has the engine's prefix and media caches to itself. Off: equal prompts of two keys share them,

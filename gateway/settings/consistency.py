@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from gateway.settings.models import EngineSettings, ModelSettings
+from gateway.settings.models import EngineSettings, ModelSettings, Sticky
 
 #: The name that answers for every other name.
 CATCH_ALL = "*"
@@ -28,13 +28,16 @@ def check_models(models: Models, engines: Engines) -> None:
     """Raises ValueError with every fault, one a line: the key it is under, and the fix."""
     faults = [fault for name, model in models.items() for fault in _faults(name, model, models, engines)]
     if faults:
-        raise ValueError("\n  ".join(faults))
+        raise ValueError("\n".join(faults))
 
 
 def _faults(name: str, model: ModelSettings, models: Models, engines: Engines) -> Iterator[str]:
-    key = f"models.{name}"
-    if not name or not name.isprintable():
-        yield f"models.{name!r}: a name cannot be empty or hold control characters; choose another"
+    speakable = name != "" and name.isprintable()
+    key = f"models.{name if speakable else repr(name)}"
+    if not speakable:
+        yield f"{key}: a name cannot be empty or hold control characters; choose another"
+    if not model.targets and model.sticky is not Sticky.NONE:
+        yield f"{key}.sticky: only a name with targets has requests to deal out; add targets or remove it"
     if model.targets:
         yield from _shared(key, name, model, models)
     elif model.base is not None:
@@ -42,7 +45,7 @@ def _faults(name: str, model: ModelSettings, models: Models, engines: Engines) -
     else:
         yield from _own(key, name, model, engines)
     yield from _references(f"{key}.fallbacks", name, model.fallbacks, models)
-    yield from _without_targets(f"{key}.fallbacks", model.fallbacks, models)
+    yield from _without_targets(f"{key}.fallbacks", name, model.fallbacks, models)
     yield from _deprecation(key, name, model, models)
     yield from _fields(f"{key}.defaults", model.defaults)
     yield from _fields(f"{key}.overrides", model.overrides)
@@ -61,7 +64,7 @@ def _shared(key: str, name: str, model: ModelSettings, models: Models) -> Iterat
     targets = [target.model for target in model.targets]
     yield from _foreign(key, model, ("engine", "served_name", "base", *FACTS), "a name with targets has those of")
     yield from _references(f"{key}.targets", name, targets, models)
-    yield from _without_targets(f"{key}.targets", targets, models)
+    yield from _without_targets(f"{key}.targets", name, targets, models)
     if not any(target.weight for target in model.targets):
         yield f"{key}.targets: every weight is 0, so that nothing could answer; give one target a weight above 0"
 
@@ -71,8 +74,8 @@ def _adapter(key: str, name: str, model: ModelSettings, models: Models) -> Itera
     base = model.base or ""
     yield from _foreign(key, model, ("engine", *FACTS), "an adapter has that of")
     yield from _references(f"{key}.base", name, (base,), models)
-    yield from _without_targets(f"{key}.base", (base,), models)
-    if base != name and base in models and models[base].base is not None:
+    yield from _without_targets(f"{key}.base", name, (base,), models)
+    if base not in (name, CATCH_ALL) and base in models and models[base].base is not None:
         yield f"{key}.base: {base!r} is an adapter itself; name the model that it is made for, {models[base].base!r}"
     if model.served_name is None:
         yield f"{key}.served_name: an adapter needs the name that its engine has it under (--lora-modules NAME=PATH)"
@@ -97,10 +100,28 @@ def _references(key: str, name: str, others: Sequence[str], models: Models) -> I
             yield f"{key}: {other!r} stands here twice; remove one of the two"
 
 
-def _without_targets(key: str, others: Sequence[str], models: Models) -> Iterator[str]:
+def _without_targets(key: str, name: str, others: Sequence[str], models: Models) -> Iterator[str]:
     for other in dict.fromkeys(others):
-        if other in models and (targets := models[other].targets):
-            yield f"{key}: {other!r} has targets itself; name one that it stands for, such as {targets[0].model!r}"
+        # `_references` has refused itself and the catch-all already.
+        if other in (name, CATCH_ALL) or other not in models or not models[other].targets:
+            continue
+        meant = next((model for model in _stands_for(other, models) if model != name), None)
+        fix = f"name one that it stands for, such as {meant!r}" if meant else "name a model without targets"
+        yield f"{key}: {other!r} has targets itself; {fix}"
+
+
+def _stands_for(name: str, models: Models) -> Iterator[str]:
+    """The models without targets that are behind a name, over names with targets where these stand in between."""
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        current = waiting.pop(0)
+        if current in seen or current not in models:
+            continue
+        seen.add(current)
+        if not models[current].targets:
+            yield current
+        waiting += [target.model for target in models[current].targets]
 
 
 def _deprecation(key: str, name: str, model: ModelSettings, models: Models) -> Iterator[str]:
@@ -126,7 +147,7 @@ def _fields(key: str, fields: Mapping[str, object]) -> Iterator[str]:
 def _not_json(key: str, value: object) -> Iterator[str]:
     try:
         msgspec.json.encode(value)
-    except (TypeError, ValueError, OverflowError) as fault:
+    except (TypeError, ValueError, OverflowError, RecursionError) as fault:
         yield f"{key}: it cannot be written as JSON ({fault}); write it as a request would have it"
 
 

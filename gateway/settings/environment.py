@@ -1,9 +1,12 @@
-"""The environment of this process, for libraries and children that read nothing else."""
+"""The environment of this process: which variables are settings, and what libraries and children read there."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+#: What the names of the variables begin with that are settings, and what stands between the keys in them.
+PREFIX, DELIMITER = "GEMMA_GATEWAY_", "__"
 
 
 def set_environment_defaults(defaults: Mapping[str, str]) -> None:
@@ -22,3 +25,20 @@ def add_to_environment_list(name: str, item: str) -> None:
 def environment() -> dict[str, str]:
     """A copy of the environment, for child processes."""
     return dict(os.environ)
+
+
+def variable_of(place: Sequence[int | str]) -> str | None:
+    """The variable that sets the key at `place`, or what it is in (as JSON); None: none does."""
+    names = {name.upper(): name for name in os.environ}
+    keys = [str(part).upper() for part in place]
+    wanted = (PREFIX + DELIMITER.join(keys[:length]) for length in range(len(keys), 0, -1))
+    return next((names[name] for name in wanted if name in names), None)
+
+
+def holds(tree: object, place: Sequence[int | str]) -> bool:
+    """Whether something stands at `place` in the tree that variables or flags make."""
+    for part in place:
+        if not (isinstance(tree, Mapping) and part in tree or isinstance(tree, list) and part in range(len(tree))):
+            return False
+        tree = tree[part]
+    return bool(place)

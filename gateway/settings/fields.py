@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 MIB = 1024 * 1024
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Priority = Annotated[int, Field(ge=-1000, le=1000)]
+
+
+def _network(value: object) -> object:
+    """The network, with an error that says the fix; pydantic's own says neither that nor what is wrong."""
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        meant = ip_network(value if isinstance(value, str) else "", strict=False)
+    except ValueError:
+        raise ValueError(f"must be a network such as 10.0.0.0/8 or fd00::/8, not {value!r}") from None
+    try:
+        return ip_network(str(value))
+    except ValueError:
+        raise ValueError(f"{value} has host bits set; write {meant}") from None
+
+
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 
 
 class Frozen(BaseModel):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from gateway.settings.fields import MIB, Count, Frozen, Seconds
+from gateway.settings.fields import MIB, Count, Frozen, Network, Seconds
 
 _HOST_PATTERN = re.compile(r"(\*\.)?[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
@@ -27,9 +26,9 @@ class MediaSettings(Frozen):
     beyond ASCII are written as `xn--…`."""
     denied_hosts: tuple[str, ...] = ()
     """Hosts that are not fetched from, written likewise; they win. Addresses belong into `denied_networks`."""
-    allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    allowed_networks: tuple[Network, ...] = ()
     """Networks that may be fetched from although they are not public, such as an internal object store."""
-    denied_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    denied_networks: tuple[Network, ...] = ()
     """Networks that are not fetched from although they are public; they win."""
     proxy: str | None = None
     """`http://host:port` of a proxy for all fetches, http as https; it has to allow CONNECT to ports 80 and 443. It is

@@ -18,6 +18,7 @@ from gateway.access import jwks, signing_keys
 from gateway.access.jwks import KeySet
 from gateway.access.signing_keys import SigningKeys
 from gateway.errors import ProviderUnavailableError
+from tests.access.logged import within_request
 from tests.access.provider import Provider, certify, ec_key, jwk, rsa_key
 
 
@@ -172,13 +173,26 @@ async def test_provider_that_goes_down_leaves_its_keys_and_is_told_of_once(
         assert await keys.find("one", "RS256") is not None
         with pytest.raises(ProviderUnavailableError):
             await keys.find("two", "RS256")
+        assert keys.fault is not None and "status 5" in keys.fault
         provider.down = False
         await until(lambda: keys.healthy)
+        assert keys.fault is None
     assert [record.getMessage().split(",")[0] for record in caplog.records] == [
         "the token provider company has 1 keys for RS256",
         "cannot read the keys of the token provider company",
         "the keys of the token provider company can be read again",
     ]
+
+
+async def test_log_lines_of_a_reading_are_not_those_of_the_request_that_caused_it(
+    provider: Provider, clock: Clock
+) -> None:
+    provider.down = True
+    async with key_set(provider, clock) as keys:
+        assert keys.fault == "not read yet"
+        with within_request("gateway.access.jwks") as ids, pytest.raises(ProviderUnavailableError):
+            await keys.find("one", "RS256")
+    assert ids == [None]
 
 
 async def test_provider_that_cannot_be_connected_to_is_unavailable(clock: Clock) -> None:

@@ -66,6 +66,14 @@ def test_edited_file_keeps_the_permissions_it_was_given(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+def test_empty_file_takes_a_key_and_keeps_its_permissions(path: Path) -> None:
+    path.touch(0o640)
+    path.chmod(0o640)
+    key = key_edits.create(path, "Ada")
+    assert store(path).authenticate(key).name == "Ada"
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_file_behind_a_link_is_edited_and_the_link_stays(path: Path, tmp_path: Path) -> None:
     key_edits.create(path, "Ada")
     (tmp_path / "elsewhere").mkdir()

@@ -145,21 +145,36 @@ def test_key_by_hand_may_share_limits_with_others_and_lack_quotes_and_zones(path
     ("text", "message"),
     [
         ("keys: [", r"cannot read the key file .*\(line \d"),
-        ("keys: [{id: a}]", "keys.0.sha256: Field required"),
+        ("keys: [{id: a}]", r"keys.0.sha256 \(a\): Field required"),
+        ("keys: [{}]", "keys.0.sha256: Field required"),
+        ("keys: [a]", "keys.0: Input should be a valid dictionary"),
         ("key: []", "key: Extra inputs are not permitted"),
+        (
+            f"keys:\n{RECORD}{record('b').replace('tests', 'task-force').replace('2026', 'x')}",
+            r"keys.1.created \(b, task-force\): ",
+        ),
         (f"keys:\n{RECORD}{RECORD}", "0a1b2c stands twice in .*keys.yaml"),
         (f"keys:\n{RECORD.replace(': ', ': x')}", "invalid"),
         ("[1]", "invalid"),
         ("[]", "invalid"),
         ("keys: {a: b}", "invalid"),
-        (f"keys:\n{RECORD}  endpoints: [/v1/chat]\n", "keys.0.endpoints.0: Input should be '/v1/chat/completions'"),
+        (
+            f"keys:\n{RECORD}  endpoints: [/v1/chat]\n",
+            r"keys.0.endpoints.0 \(0a1b2c, tests\): Input should be '/v1/chat/completions'",
+        ),
         (
             f"keys:\n{RECORD}  limits: {{requests_per_minute: 0}}\n",
-            "keys.0.limits.requests_per_minute: .*greater than 0",
+            r"keys.0.limits.requests_per_minute \(0a1b2c, tests\): .*greater than 0",
         ),
-        (f"keys:\n{RECORD}  metadata: {{team: [a]}}\n", "keys.0.metadata.team: Input should be a valid string"),
+        (
+            f"keys:\n{RECORD}  metadata: {{team: [a]}}\n",
+            r"keys.0.metadata.team \(0a1b2c, tests\): Input should be a valid string",
+        ),
         (f"keys:\n{RECORD}  models: [a]\n  models: [b]\n", r"stands in it twice \(line 7, column 3\)"),
-        (f"keys:\n{RECORD.replace('0a1b2c', 'anonymous')}", "keys.0.id: Value error, is reserved"),
+        (
+            f"keys:\n{RECORD.replace('0a1b2c', 'anonymous')}",
+            r"keys.0.id \(anonymous, tests\): Value error, is reserved",
+        ),
         (f"keys:\n{RECORD}---\nkeys: []\n", "a second document"),
         ("keys: &a [*a]", "alias within its own anchor"),
         ("? [a]\n: b", "a key that is no text"),
@@ -176,7 +191,14 @@ def test_faulty_file_is_explained(path: Path, text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [f"keys: [{KEY}", f"keys:\n- id: {KEY}\n", f"keys:\n{RECORD}  name: {KEY}\n", f"{KEY}: 1"]
+    "text",
+    [
+        f"keys: [{KEY}",
+        f"keys:\n- id: {KEY}\n",
+        f"keys:\n{RECORD}  name: {KEY}\n",
+        f"{KEY}: 1",
+        f"keys: [{{name: {KEY}}}]",
+    ],
 )
 def test_fault_does_not_repeat_what_may_be_a_key_pasted_by_mistake(path: Path, text: str) -> None:
     path.write_text(text)
@@ -204,11 +226,31 @@ def test_missing_file_is_explained_with_the_fix(path: Path) -> None:
         key_files.read(path)
 
 
-@pytest.mark.parametrize("text", ["", "keys:\n", "keys: []", "# nothing yet\n"])
+@pytest.mark.parametrize("text", ["keys:\n", "keys: []", "keys: # nobody yet\n"])
 def test_file_without_keys_lets_nobody_in(path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(AuthenticationError):
         KeyStore.load(AuthSettings(keys_file=path)).authenticate(KEY)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"\n", b"# nothing yet\n", b"{}", b"---\n"])
+def test_file_without_even_the_field_is_refused_since_it_may_be_one_that_is_being_written(
+    path: Path, content: bytes
+) -> None:
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"keys: is missing; to let nobody in, write:  keys: \[\]"):
+        KeyStore.load(AuthSettings(keys_file=path))
+
+
+def test_folder_without_key_files_is_refused_unless_there_is_a_file_beside_it(folder: Path, path: Path) -> None:
+    (folder / "README.md").write_text("none yet")
+    with pytest.raises(
+        ConfigurationError, match=rf"no key file .* in auth\.keys_directory {folder}; make one:  gemma-"
+    ):
+        key_files.read_all(AuthSettings(keys_directory=folder))
+    path.write_text(f"keys:\n{RECORD}")
+    found = key_files.read_all(AuthSettings(keys_file=path, keys_directory=folder))
+    assert [found.id for found in found] == ["0a1b2c"]
 
 
 def test_folder_is_read_in_order_without_hidden_and_other_files(folder: Path) -> None:

@@ -74,7 +74,7 @@ async def short(kind: str, tmp_path: Path) -> AsyncIterator[Counted]:
 
 
 def key(**limits: int) -> Subject:
-    return Subject("key:0a1b2c", "this key", Limits(**limits))
+    return Subject("key:0a1b2c", "this caller", Limits(**limits))
 
 
 def model(**limits: int) -> Subject:
@@ -98,7 +98,7 @@ async def test_requests_beyond_the_limit_are_refused(quotas: Quotas) -> None:
     error = await refused(quotas, [key(requests_per_minute=3)], 10)
     assert error.type == "requests"
     assert error.message.startswith(
-        "Rate limit reached for this key on requests per minute (RPM): limit 3, used 3, requested 1."
+        "Rate limit reached for this caller on requests per minute (RPM): limit 3, used 3, requested 1."
     )
 
 
@@ -155,11 +155,25 @@ async def test_request_larger_than_a_limit_is_told_that_waiting_does_not_help(qu
     await quotas.enter([key(requests_per_minute=1), model(tokens_per_day=1000)], 1000)
 
 
+FULL = {"requests_per_minute": 1, "max_in_flight": 1}
+
+
+@pytest.mark.parametrize("also_full", [key(**FULL), key(**FULL, tokens_per_minute=10)])
+async def test_request_larger_than_a_limit_is_told_so_also_while_other_limits_are_full(
+    quotas: Quotas, also_full: Subject
+) -> None:
+    subjects = [also_full, model(tokens_per_day=1000)]
+    await quotas.enter(subjects, 10)
+    await refused(quotas, subjects, 10)
+    with pytest.raises(QuotaTooSmallError):
+        await quotas.enter(subjects, 1001)
+
+
 async def test_requests_at_once_are_counted_until_they_end(quotas: Quotas) -> None:
     entries = [await quotas.enter([key(max_in_flight=2)], 10) for _ in range(2)]
     error = await refused(quotas, [key(max_in_flight=2)], 10)
     assert (error.type, error.retry_after) == ("requests", 1.0)
-    assert "this key on requests at once: limit 2, used 2, requested 1. Please try again in 1s." in error.message
+    assert "this caller on requests at once: limit 2, used 2, requested 1. Please try again in 1s." in error.message
     entries[0].settle(10)
     entries[0].settle(10)
     await quotas.enter([key(max_in_flight=2)], 10)

@@ -82,6 +82,28 @@ async def test_unknown_caller_is_refused(catalogs: list[Catalog], path: str) -> 
     assert response.json()["error"]["code"] == "invalid_api_key"
 
 
+@pytest.mark.parametrize(
+    ("key", "method", "path", "status", "kind"),
+    [
+        ("wrong", "GET", "/v1/models", 401, "authentication_error"),
+        ("wrong", "GET", "/v1/models/g", 401, "authentication_error"),
+        ("few", "GET", "/v1/models/law", 404, "not_found_error"),
+        ("all", "GET", "/v1/unknown", 404, "not_found_error"),
+        ("all", "POST", "/v1/models", 405, "api_error"),
+    ],
+)
+async def test_anthropic_client_gets_errors_in_its_own_shape(
+    catalogs: list[Catalog], key: str, method: str, path: str, status: int, kind: str
+) -> None:
+    openai = await client(catalogs, key).request(method, path)
+    anthropic = await client(catalogs, key, **{"anthropic-version": "2023-06-01"}).request(method, path)
+
+    message = openai.json()["error"]["message"]
+    assert (openai.status_code, anthropic.status_code) == (status, status)
+    assert anthropic.json() == {"type": "error", "error": {"type": kind, "message": message}}
+    assert anthropic.headers.get("www-authenticate") == openai.headers.get("www-authenticate")
+
+
 async def test_one_model_is_described_as_in_the_list(catalogs: list[Catalog]) -> None:
     reader = client(catalogs)
     listed = (await reader.get("/v1/models")).json()

@@ -141,7 +141,7 @@ CASES = {
         "model_not_allowed",
         param="model",
         grant=Grant(models=("other*",)),
-        words="'gemma'",
+        words="You may not use the model 'gemma'",
     ),
     "modality": Case(
         openai.PermissionDeniedError,
@@ -150,7 +150,7 @@ CASES = {
         param="messages[0].content[0]",
         grant=Grant(modalities=frozenset({Modality.AUDIO})),
         call=chat(messages=[{"role": "user", "content": IMAGE}]),
-        words="may not send image",
+        words="you may not send image",
     ),
     "unknown model": Case(
         openai.NotFoundError, 404, "model_not_found", param="model", call=chat(model="gpt-9"), words="gemma"
@@ -172,7 +172,7 @@ CASES = {
         grant=limited(requests_per_minute=1),
         before=one_before,
         headers=(*RATE, "x-ratelimit-limit-requests", "x-ratelimit-reset-requests"),
-        words="requests per minute",
+        words="for this caller on requests per minute",
     ),
     "tokens per minute": Case(
         openai.RateLimitError,

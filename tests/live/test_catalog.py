@@ -178,6 +178,27 @@ async def test_models_shows_what_this_caller_may_use(start: Start, tmp_path: Pat
     assert [hidden.status_code, denied.status_code] == [200, 404]
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+async def test_beside_a_catch_all_names_that_may_not_be_used_are_refused_as_unknown_ones_are(
+    start: Start, tmp_path: Path, path: str
+) -> None:
+    keys = tmp_path / "keys.yaml"
+    key = key_edits.create(keys, "some", Grant(models=("gemma",)))
+    long = "x" * 300
+    gateway = await start(auth={"keys_file": str(keys)}, models={"secret": {"hidden": True}, long: {}, "*": {}})
+
+    async def message(**body: str) -> str:
+        answer = await gateway.client.post(path, json=body, headers={"authorization": f"Bearer {key}"})
+        assert answer.status_code == 403
+        return str(answer.json()["error"]["message"])
+
+    for name in ("secret", "unknown", "*"):
+        assert await message(model=name) == f"You may not use the model '{name}'; see GET /v1/models."
+    assert await message(model=long) == await message(model="x" * 200)
+    assert f"'{'x' * 100}'" in await message(model=long)
+    assert await message() == "You must provide a 'model' that you may use; see GET /v1/models."
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
 async def test_priority_of_the_key_goes_to_the_engine_and_clients_can_only_wait_longer(
     start: Start, tmp_path: Path, path: str

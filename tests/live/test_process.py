@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from gateway.access import key_edits
+from gateway.settings import Grant, Limits
 from tests import fake_engine
 from tests.fake_engine import FakeEngine, Received, begin, event, send
 from tests.live.conftest import MESSAGES
@@ -113,6 +114,26 @@ async def test_admin_port_tells_liveness_readiness_and_metrics(process: Process)
     }
     assert live.status_code == 200
     assert 'gemma_gateway_engine_ready{engine="default"} 1.0' in metrics.text
+
+
+async def test_readiness_tells_of_the_quota_store_and_of_token_providers_and_stays(tmp_path: Path) -> None:
+    keys, nowhere = tmp_path / "keys.yaml", f"127.0.0.1:{free_port()}"
+    key = key_edits.create(keys, "alice", Grant(limits=Limits(requests_per_minute=9)))
+    provider = {"issuer": f"http://{nowhere}", "audience": ["gemma"]}
+    quotas = {"store": {"url": f"redis://{nowhere}/0"}}
+    auth = {"keys_file": str(keys), "jwt": {"company": provider}}
+    async with started(tmp_path, auth=auth, quotas=quotas) as process, httpx.AsyncClient() as client:
+        first = await client.get(f"{process.admin_url}/readyz")
+        body, headers = {"model": "gemma", "messages": MESSAGES}, {"authorization": f"Bearer {key}"}
+        answer = await client.post(f"{process.url}/v1/chat/completions", json=body, headers=headers)
+        later = await client.get(f"{process.admin_url}/readyz")
+        metrics = await client.get(f"{process.admin_url}/metrics")
+
+    assert (first.status_code, first.json()["quota_store"]) == (200, "ok")
+    assert answer.status_code == 200
+    assert (later.status_code, later.json()["status"], later.json()["quota_store"]) == (200, "ready", "unavailable")
+    assert "connection" in later.json()["token_providers"]["company"]
+    assert "gemma_gateway_quota_store_failures_total 1.0" in metrics.text
 
 
 async def test_readiness_follows_the_engine(process: Process) -> None:
