@@ -56,12 +56,10 @@ def pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict
     split = [text.partition("=") for text in given]
     if wrong := [name for name, sign, _ in split if not sign or not name]:
         raise click.BadParameter(f"{wrong[0]!r} is no NAME=VALUE, such as team=search.")
-    found: dict[str, str] = {}
-    for name, _, value in split:
-        if name in found:
-            raise click.BadParameter(f"{name!r} is given twice; give it once.")
-        found[name] = value
-    return found
+    names = [name for name, _, _ in split]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise click.BadParameter(f"{twice[0]!r} is given twice; give it once.")
+    return {name: value for name, _, value in split}
 
 
 def matching(pattern: re.Pattern[str]) -> Callable[..., str | None]:

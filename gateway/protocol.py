@@ -92,7 +92,8 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     @property
     def text_bytes(self) -> int:
         """Bytes of the body as it came, less what was carved out of it."""
-        return len(self.body or b"") - sum(map(len, self.payloads))
+        size = len(self.body or b"")
+        return size - sum(map(len, self.payloads)) if self.payloads else size
 
     def encode(self) -> Sequence[Buffer]:
         """The body to send, in pieces."""

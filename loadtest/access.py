@@ -25,7 +25,7 @@ from loadtest.client import connected, exchange_at_once
 from loadtest.processes import cpu_seconds, engine_command, free_port, running
 
 _LIMITS = {"requests_per_minute": 10**8, "tokens_per_minute": 10**10, "tokens_per_day": 10**12, "max_in_flight": 10**6}
-_BODY = json.dumps(
+BODY = json.dumps(
     {"model": "gemma", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16}
 ).encode()
 
@@ -39,6 +39,12 @@ def bare(port: int, engine: int) -> list[str]:
 
 def gateway(port: int, engine: int, folder: Path, more: dict[str, object], model: dict[str, object]) -> list[str]:
     """The gateway without an access log, with further sections of the configuration."""
+    config = write_config(folder, port=port, engine=engine, more=more, model=model)
+    return [sys.executable, "-m", "gateway", "gateway", "--config", str(config)]
+
+
+def write_config(folder: Path, *, port: int, engine: int, more: dict[str, object], model: dict[str, object]) -> Path:
+    """Its configuration."""
     document = {
         "server": {"port": port, "admin_port": free_port(), "access_log": False},
         "engines": {"default": {"url": f"http://127.0.0.1:{engine}"}},
@@ -47,7 +53,7 @@ def gateway(port: int, engine: int, folder: Path, more: dict[str, object], model
     }
     config = folder / f"{port}.yaml"
     config.write_text(yaml.safe_dump(document))
-    return [sys.executable, "-m", "gateway", "gateway", "--config", str(config)]
+    return config
 
 
 def everything(folder: Path) -> tuple[dict[str, object], dict[str, object], str]:
@@ -68,11 +74,11 @@ def cost(command: list[str], port: int, requests: int, key: str | None) -> float
     with running(command, port) as pid, ExitStack() as stack:
         connections = [stack.enter_context(connected(port)) for _ in range(_CONNECTIONS)]
         for _ in range(20):
-            if (statuses := exchange_at_once(connections, _BODY, headers)) != {200}:
+            if (statuses := exchange_at_once(connections, BODY, headers)) != {200}:
                 raise RuntimeError(f"{command!r} answered {statuses}")
         started = cpu_seconds(pid)
         for _ in range(requests // _CONNECTIONS):
-            exchange_at_once(connections, _BODY, headers)
+            exchange_at_once(connections, BODY, headers)
         return (cpu_seconds(pid) - started) / (requests // _CONNECTIONS * _CONNECTIONS) * 1e6
 
 

@@ -123,8 +123,10 @@ def test_check_warns_of_models_that_no_name_matches_and_still_says_good(tmp_path
     identity = made(key_file, "--model", "gema", "--model", "gem*").split("-")[2]
     made(key_file, "--model", "gema")
     file = tmp_path / "gateway.yaml"
-    token = "{issuer: 'https://id.example', audience: [gemma], grants: {staff: {models: [gemma, 'lama-*']}}}"
-    file.write_text(f"{GOOD}auth: {{keys_file: {key_file}, jwt: {{corp: {token}}}}}\n")
+    grants = (
+        "{issuer: 'https://id.example', audience: [gemma], grant_claim: groups, grants: {staff: {models: [lama-*]}}}"
+    )
+    file.write_text(f"{GOOD}auth: {{keys_file: {key_file}, jwt: {{corp: {grants}}}}}\n")
 
     result = run("config", "check", file)
 
@@ -144,9 +146,10 @@ def test_check_warns_of_models_that_no_name_matches_and_still_says_good(tmp_path
         (f"{GOOD}auth: {{keys_file: /nowhere/keys.yaml}}", "there is no key file"),
         (f"{GOOD}server: {{port: 9090}}", "server.port and server.admin_port are both 9090"),
         (f"{GOOD}server: {{port: 9090, host: '::', admin_host: 10.0.0.1}}", "are both 9090"),
+        (f"{GOOD}server: {{port: 9090, host: localhost}}", "are both 9090"),
         (f"{GOOD}models: {{}}", "'models' stands twice in one mapping, in line 2 and in line 3"),
         ("", "no engine is configured"),
-        ("engines: {a: {url: 'http://a:8000'}}", "no model is configured"),
+        ("engines: {a: {url: 'http://a:8000'}}", "gemma: {engine: a, served_name: google/gemma-3-4b-it}"),
         ("models: {a: {engine: b}}", "no engine 'b'"),
     ],
 )
@@ -154,6 +157,21 @@ def test_check_explains_a_faulty_configuration(tmp_path: Path, text: str, messag
     file = tmp_path / "gateway.yaml"
     file.write_text(text)
     result = run("config", "check", file)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("engines: {default: {url: 'http://a:8000'}}", "no model is configured"),
+        (f"{GOOD}server: {{port: 9090}}", "server.port and server.admin_port are both 9090"),
+    ],
+)
+def test_gateway_does_not_start_with_what_check_refuses(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(text)
+    result = run("gateway", "--config", file)
     assert result.exit_code == 2
     assert message in result.stderr
 

@@ -86,6 +86,129 @@ def test_wrong_configuration_is_refused_naming_the_key(tree: dict[str, object], 
     assert message in str(refusal.value)
 
 
+#: What stands in a file, and the lines of the message below its first.
+WORDS: dict[str, tuple[str, list[str]]] = {
+    "key of a model": ("models: {a: {hiden: true}}", ["models.a.hiden: no such key; did you mean `hidden`?"]),
+    "key of a target": (
+        "models: {a: {targets: [{model: b, wight: 1}]}}",
+        ["models.a.targets.0.wight: no such key; did you mean `weight`?"],
+    ),
+    "key of a provider": (
+        "auth: {jwt: {x: {issuer: 'https://a', audience: [a], audiences: [b]}}}",
+        ["auth.jwt.x.audiences: no such key; did you mean `audience`?"],
+    ),
+    "key like no other": (
+        "logs: {colour: true}",
+        ["logs.colour: no such key; there are: level, format"],
+    ),
+    "text for a list": (
+        "auth: {trusted_proxies: 10.0.0.0/8}",
+        ["auth.trusted_proxies: must be a list, such as [10.0.0.0/8]"],
+    ),
+    "text for a set": (
+        "models: {a: {modalities: text}}",
+        ["models.a.modalities: must be a list, such as [text]"],
+    ),
+    "nothing for a list": ("models: {a: {fallbacks: }}", ["models.a.fallbacks: must be a list; write [] for none"]),
+    "text for a mapping": ("models: nope", ["models: must be a mapping of keys to values"]),
+    "nothing for a section": ("server:", ["server: must be a mapping of keys to values; write {} for none"]),
+    "list of nothing": (
+        "auth: {jwt: {x: {issuer: 'https://a', audience: []}}}",
+        ["auth.jwt.x.audience: must have at least one item"],
+    ),
+    "missing key": (
+        "auth: {jwt: {x: {audience: [a]}}}",
+        ["auth.jwt.x.issuer: is missing; add it"],
+    ),
+    "faulty item of a list that needs one": (
+        "auth: {jwt: {x: {issuer: 'https://a', audience: [a], algorithms: [HS256]}}}",
+        [
+            "auth.jwt.x.algorithms.0: must be 'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', "
+            "'ES512' or 'EdDSA'"
+        ],
+    ),
+    "network with host bits": (
+        "auth: {trusted_proxies: [10.0.0.1/8, 'fd00::1/8']}",
+        [
+            "auth.trusted_proxies.0: 10.0.0.1/8 has host bits set; write 10.0.0.0/8",
+            "auth.trusted_proxies.1: fd00::1/8 has host bits set; write fd00::/8",
+        ],
+    ),
+    "no network": (
+        "media: {denied_networks: [office, 10]}",
+        [
+            "media.denied_networks.0: must be a network such as 10.0.0.0/8 or fd00::/8, not 'office'",
+            "media.denied_networks.1: must be a network such as 10.0.0.0/8 or fd00::/8, not 10",
+        ],
+    ),
+    "day that is in no calendar": (
+        "models: {a: {deprecated: {since: 2026-02-30}}}",
+        ["models.a.deprecated.since: must be a date of the calendar, such as 2026-01-31"],
+    ),
+    "number for text": ("models: {a: {served_name: 5}}", ["models.a.served_name: must be text; write it in quotes"]),
+    "text for a number": ("server: {port: eighty}", ["server.port: must be a whole number"]),
+    "text for true or false": ("server: {access_log: maybe}", ["server.access_log: must be true or false"]),
+    "our own of one field": (
+        "engines: {r: {url: 'ftp://x'}}",
+        ["engines.r.url: must be http://host:port or unix:/path/to/socket"],
+    ),
+    "our own across sections": (
+        "models: {a: {}, b: {}}",
+        [f"models.{name}.engine: no engine 'default' under engines (known: none)" for name in "ab"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "lines"), WORDS.values(), ids=WORDS.keys())
+def test_fault_is_told_in_an_operators_words(tmp_path: Path, text: str, lines: list[str]) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigurationError) as refusal:
+        settings.load(path)
+
+    assert str(refusal.value).splitlines() == [f"configuration {path} is invalid:", *(f"  {line}" for line in lines)]
+
+
+def test_name_that_is_no_text_is_refused_with_the_fix() -> None:
+    with pytest.raises(ConfigurationError, match=r"models\.5: a name must be text; write it in quotes, '5'"):
+        settings.load(None, {"models": {5: {}}})
+
+
+def test_value_of_the_environment_is_told_by_its_variable(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMMA_GATEWAY_SERVER__PROT", "1")
+    monkeypatch.setenv("Gemma_Gateway_Auth__Trusted_Proxies", '["10.0.0.1/8"]')
+
+    with pytest.raises(ConfigurationError) as refusal:
+        settings.load(file)
+
+    assert str(refusal.value).splitlines() == [
+        "the configuration is invalid:",
+        "  environment variable GEMMA_GATEWAY_SERVER__PROT: server.prot: no such key; did you mean `port`?",
+        "  environment variable Gemma_Gateway_Auth__Trusted_Proxies: auth.trusted_proxies.0: 10.0.0.1/8 has host bits "
+        "set; write 10.0.0.0/8",
+    ]
+
+
+def test_value_of_a_flag_is_not_laid_upon_the_variable_that_it_beats(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEMMA_GATEWAY_SERVER__PORT", "1")
+
+    with pytest.raises(ConfigurationError) as refusal:
+        settings.load(file, {"server": {"port": "eighty"}})
+
+    assert "GEMMA_GATEWAY" not in str(refusal.value)
+    assert "server.port: must be a whole number" in str(refusal.value)
+
+
+def test_variable_that_is_not_the_json_it_has_to_be_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMMA_GATEWAY_AUTH__TRUSTED_PROXIES", "10.0.0.0/8")
+
+    with pytest.raises(ConfigurationError, match=r"GEMMA_GATEWAY_AUTH__TRUSTED_PROXIES; lists and sections .* JSON"):
+        settings.load()
+
+
 TARGETS = [{"model": "g"}]
 #: What stands under `models`, beside a model `g`, an adapter `lora` of it, and an alias `gpt` of it.
 BAD_MODELS = {
@@ -102,6 +225,22 @@ BAD_MODELS = {
     "target with targets": (
         {"x": {"targets": [{"model": "gpt"}]}},
         "models.x.targets: 'gpt' has targets itself; name one that it stands for, such as 'g'",
+    ),
+    "target with targets that have targets": (
+        {"x": {"targets": [{"model": "y"}]}, "y": {"targets": [{"model": "gpt"}]}},
+        "models.x.targets: 'y' has targets itself; name one that it stands for, such as 'g'",
+    ),
+    "targets in a circle": (
+        {"x": {"targets": [{"model": "y"}]}, "y": {"targets": [{"model": "x"}]}},
+        "models.x.targets: 'y' has targets itself; name a model without targets",
+    ),
+    "fallback to a name for itself": (
+        {"x": {"fallbacks": ["y"]}, "y": {"targets": [{"model": "x"}, {"model": "g"}]}},
+        "models.x.fallbacks: 'y' has targets itself; name one that it stands for, such as 'g'",
+    ),
+    "sticky without targets": (
+        {"x": {"sticky": "user"}},
+        "models.x.sticky: only a name with targets has requests to deal out; add targets or remove it",
     ),
     "target of itself": ({"x": {"targets": [{"model": "x"}]}}, "models.x.targets: 'x' refers to itself"),
     "catch-all as target": (
@@ -211,6 +350,18 @@ def test_every_fault_of_the_models_is_told_at_once() -> None:
     assert keys == ["models.x.engine", "models.x.fallbacks", "models.w.base", "models.w.served_name"]
 
 
+@pytest.mark.parametrize(
+    "models",
+    [{"x": {"targets": [{"model": "x"}]}}, {"*": {"targets": TARGETS}, "x": {"targets": [{"model": "*"}]}}],
+    ids=["itself", "catch-all"],
+)
+def test_name_that_cannot_be_a_target_is_told_once(models: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        _with_models(models)
+
+    assert len(str(refusal.value).splitlines()) == 2
+
+
 def test_names_may_share_models_go_away_and_fall_back() -> None:
     tree = _with_models(
         {
@@ -235,6 +386,64 @@ def test_file_that_is_no_mapping_is_refused_naming_the_file(tmp_path: Path, text
 
     with pytest.raises(ConfigurationError, match=r"broken\.yaml"):
         settings.load(path)
+
+
+UNREADABLE: dict[str, tuple[bytes, str]] = {
+    "not UTF-8": (b"server: {}\nmodels: {caf\xe9: {}}\n", "it is not UTF-8 (line 2); save it as UTF-8"),
+    "UTF-16": ("server: {}".encode("utf-16"), "it is not UTF-8 (line 1)"),
+    "section twice": (
+        b"models: {}\nengines: {}\nmodels: {}\n",
+        "'models' stands twice in one mapping, in line 1 and in line 3; remove one of the two",
+    ),
+    "key twice further in": (b"server:\n  port: 1\n  port: 1\n", "'port' stands twice"),
+    "key twice in what is brought in elsewhere": (
+        b"models:\n  a: &a {hidden: true, hidden: false}\n  b: {<<: *a}\n",
+        "'hidden' stands twice",
+    ),
+    "no YAML": (b"server: {\n  port: 1\n", "(line 3, column 1)"),
+    "value unlike its tag": (b"server: {port: !!int eighty}", "a value is not what its tag says"),
+    "tag of Python": (b"server: !!python/object:os.system {}", "could not determine a constructor"),
+    "control character": (b"server:\n  host: \x07", "control characters are not allowed (line 2)"),
+    "two documents": (b"server: {}\n---\nserver: {}\n", "but found another document (line 2, column 1)"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_file_that_cannot_be_understood_is_refused_with_the_place(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+
+    with pytest.raises(ConfigurationError, match=r"broken\.yaml") as refusal:
+        settings.load(path)
+
+    assert message in str(refusal.value)
+
+
+def test_excerpt_of_the_file_is_not_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text("quotas: {store: {url: 'redis://:secret@host', prefix: [}}")
+
+    with pytest.raises(ConfigurationError) as refusal:
+        settings.load(path)
+
+    assert "secret" not in str(refusal.value)
+
+
+def test_names_are_text_as_they_are_written_and_what_is_brought_in_may_be_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        "engines: {default: {url: 'unix:/s'}}\n"
+        "models:\n"
+        "  yes: &model {hidden: true, owned_by: us, overrides: {logit_bias: {5: 1}}}\n"
+        "  5: {<<: *model, hidden: false}\n"
+        "  2026-01-01: {deprecated: {since: 2026-01-01}}\n"
+    )
+    models = settings.load(path).models
+
+    assert list(models) == ["yes", "5", "2026-01-01"]
+    assert (models["5"].hidden, models["5"].owned_by) == (False, "us")
+    assert models["yes"].overrides == {"logit_bias": {"5": 1}}
+    assert str(models["2026-01-01"].deprecated and models["2026-01-01"].deprecated.since) == "2026-01-01"
 
 
 def test_missing_file_is_refused_and_an_empty_one_is_the_defaults(tmp_path: Path) -> None:

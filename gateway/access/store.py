@@ -77,9 +77,9 @@ class Store:
     """A Valkey or Redis server.
 
     `scripts` are all that are run; they are loaded first, so that commands run in their order from the start.
-    `renewals` are run every `beat` seconds while there are any. `failures` counts exchanges that failed, of each of which
-    `on_failure` is told; `available` is False from one that did to one that did not. Raises ConfigurationError where
-    the settings cannot be meant.
+    `renewals` are run every `beat` seconds while there are any. `failures` counts exchanges that failed, and
+    `on_failure` is called for each; `available` is False from one that did to one that did not. Raises
+    ConfigurationError where the settings cannot be meant.
     """
 
     def __init__(

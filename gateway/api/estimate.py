@@ -69,8 +69,9 @@ def _answer_tokens(request: InferenceRequest, otherwise: int, context: int) -> i
             # What is beyond the context only means: all of it.
             longest = min(length, context)
             break
-    choices = [_count(fields[name]) for name in _CHOICES if name in fields]
-    return longest * max(1, *choices) if choices else longest
+    if "n" in fields or "best_of" in fields:
+        return longest * max(1, *(_count(fields[name]) for name in _CHOICES if name in fields))
+    return longest
 
 
 def _count(raw: msgspec.Raw) -> int:

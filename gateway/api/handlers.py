@@ -29,8 +29,8 @@ def _render(request: Request, error: GatewayError, status: int | None = None) ->
 
 
 async def _on_gateway_error(request: Request, error: Exception) -> Response:
-    known = isinstance(error, GatewayError)
-    return _render(request, error if known else GatewayError("The server had an internal error."))
+    known = error if isinstance(error, GatewayError) else GatewayError("The server had an internal error.")
+    return _render(request, known)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

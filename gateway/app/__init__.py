@@ -58,7 +58,6 @@ class Gateway:
     """The two ASGI applications. Enter it to start what works in the background; leave it to let go of everything."""
 
     def __init__(self, first: Settings, source: Source | None = None) -> None:
-        _require_engines(first)
         self.draining = False
         self.metrics = metrics = Metrics()
         self.admission = Admission(first.limits, AdmissionMetrics.of(metrics))
@@ -122,7 +121,6 @@ class Gateway:
         Raises ConfigurationError, and then nothing has changed.
         """
         new, old = await asyncio.to_thread(self._source.load), self._current
-        _require_engines(new)
         if new == old.settings:
             return
         made = parts.make(new, self.metrics, old)
@@ -207,15 +205,6 @@ def _bodies(first: Settings, metrics: Metrics) -> Ledger:
         retry_after=None,
         too_large=PayloadTooLargeError,
     )
-
-
-def _require_engines(configured: Settings) -> None:
-    if not configured.engines:
-        raise ConfigurationError(
-            "no engine is configured; add to the configuration file:\n"
-            "  engines:\n    default: {url: 'http://127.0.0.1:8001'}\n"
-            "  models:\n    gemma: {served_name: google/gemma-3-4b-it}"
-        )
 
 
 async def _ask_once(engines: Sequence[Engine]) -> None:

@@ -82,7 +82,7 @@ class Generation:
         self._idle = asyncio.Event()
         catalog = Catalog(settings.models)
         accounting = Accounting(lasting.metrics, parts.labels, parts.usage_log, settings.server.access_log)
-        edge = Edge(
+        self.edge = edge = Edge(
             settings=settings,
             access=parts.access,
             catalog=catalog,

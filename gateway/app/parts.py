@@ -98,11 +98,7 @@ def _require_enough(settings: Settings) -> None:
     """Raises ConfigurationError where nothing could be answered by these settings, or not at both addresses."""
     server = settings.server
     if not settings.engines or not settings.models:
-        raise ConfigurationError(
-            f"no {'model' if settings.engines else 'engine'} is configured; add to the configuration file:\n"
-            + ("" if settings.engines else "  engines:\n    default: {url: 'http://127.0.0.1:8001'}\n")
-            + "  models:\n    gemma: {served_name: google/gemma-3-4b-it}"
-        )
+        raise ConfigurationError(_example(list(settings.engines)))
     if server.port and server.port == server.admin_port and _overlap(server.host, server.admin_host):
         raise ConfigurationError(
             f"server.port and server.admin_port are both {server.port}, and one address cannot be both; "
@@ -110,9 +106,19 @@ def _require_enough(settings: Settings) -> None:
         )
 
 
+def _example(engines: Sequence[str]) -> str:
+    """What to add to a configuration that has these engines, and no model."""
+    missing = "model" if engines else "engine"
+    engine = "" if engines else "  engines:\n    default: {url: 'http://127.0.0.1:8001'}\n"
+    of = f"engine: {engines[0]}, " if engines and "default" not in engines else ""
+    model = f"  models:\n    gemma: {{{of}served_name: google/gemma-3-4b-it}}"
+    return f"no {missing} is configured; add to the configuration file:\n{engine}{model}"
+
+
 def _overlap(host: str, other: str) -> bool:
     """Whether one port cannot be had at both."""
-    return host == other or bool({host, other} & _ALL_ADDRESSES)
+    both = {"127.0.0.1" if each == "localhost" else each for each in (host, other)}
+    return len(both) == 1 or not both.isdisjoint(_ALL_ADDRESSES)
 
 
 def access(settings: Settings) -> Access:

@@ -55,8 +55,8 @@ def _parse(text: str) -> object:
         return loader.construct_document(root)
     except yaml.MarkedYAMLError as fault:
         raise ValueError(_told(fault)) from fault
-    except yaml.YAMLError as fault:
-        raise ValueError(str(fault)) from fault
+    except yaml.reader.ReaderError as fault:
+        raise ValueError(f"{fault.reason} (line {text.count(chr(10), 0, fault.position) + 1})") from fault
     except RecursionError:
         raise ValueError("it is too deeply nested") from None
     except _RepeatedKeyError:

@@ -38,7 +38,10 @@ def variable_of(place: Sequence[int | str]) -> str | None:
 def holds(tree: object, place: Sequence[int | str]) -> bool:
     """Whether something stands at `place` in the tree that variables or flags make."""
     for part in place:
-        if not (isinstance(tree, Mapping) and part in tree or isinstance(tree, list) and part in range(len(tree))):
+        if isinstance(tree, list):
+            # Lists are not merged: what stands in one came with it.
+            return True
+        if not isinstance(tree, Mapping) or part not in tree:
             return False
         tree = tree[part]
     return bool(place)

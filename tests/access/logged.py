@@ -14,7 +14,7 @@ class _Ids(logging.Handler):
         super().__init__()
         self.found: list[str | None] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def emit(self, _: logging.LogRecord) -> None:
         self.found.append(request_id.get())
 
 

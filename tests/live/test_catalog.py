@@ -185,7 +185,9 @@ async def test_beside_a_catch_all_names_that_may_not_be_used_are_refused_as_unkn
     keys = tmp_path / "keys.yaml"
     key = key_edits.create(keys, "some", Grant(models=("gemma",)))
     long = "x" * 300
-    gateway = await start(auth={"keys_file": str(keys)}, models={"secret": {"hidden": True}, long: {}, "*": {}})
+    gateway = await start(
+        auth={"keys_file": str(keys)}, models={"secret": {"hidden": True}, long: {}, "*": {"served_name": "served"}}
+    )
 
     async def message(**body: str) -> str:
         answer = await gateway.client.post(path, json=body, headers={"authorization": f"Bearer {key}"})

@@ -116,6 +116,9 @@ async def test_admin_port_tells_liveness_readiness_and_metrics(process: Process)
     assert 'gemma_gateway_engine_ready{engine="default"} 1.0' in metrics.text
 
 
+NOT_YET = {"company": "not read yet"}
+
+
 async def test_readiness_tells_of_the_quota_store_and_of_token_providers_and_stays(tmp_path: Path) -> None:
     keys, nowhere = tmp_path / "keys.yaml", f"127.0.0.1:{free_port()}"
     key = key_edits.create(keys, "alice", Grant(limits=Limits(requests_per_minute=9)))
@@ -126,14 +129,47 @@ async def test_readiness_tells_of_the_quota_store_and_of_token_providers_and_sta
         first = await client.get(f"{process.admin_url}/readyz")
         body, headers = {"model": "gemma", "messages": MESSAGES}, {"authorization": f"Bearer {key}"}
         answer = await client.post(f"{process.url}/v1/chat/completions", json=body, headers=headers)
-        later = await client.get(f"{process.admin_url}/readyz")
+        async with asyncio.timeout(9):
+            while (later := await client.get(f"{process.admin_url}/readyz")).json()["token_providers"] == NOT_YET:
+                await asyncio.sleep(0.05)
         metrics = await client.get(f"{process.admin_url}/metrics")
 
     assert (first.status_code, first.json()["quota_store"]) == (200, "ok")
     assert answer.status_code == 200
     assert (later.status_code, later.json()["status"], later.json()["quota_store"]) == (200, "ready", "unavailable")
     assert "connection" in later.json()["token_providers"]["company"]
-    assert "gemma_gateway_quota_store_failures_total 1.0" in metrics.text
+    assert failures(metrics.text) >= 1
+
+
+async def test_failures_of_quota_stores_stay_counted_when_another_store_is_configured(tmp_path: Path) -> None:
+    key = key_edits.create(tmp_path / "keys.yaml", "alice", Grant(limits=Limits(requests_per_minute=9)))
+    url = f"redis://127.0.0.1:{free_port()}"
+    sections: dict[str, Any] = {
+        "auth": {"keys_file": str(tmp_path / "keys.yaml")},
+        "quotas": {"store": {"url": f"{url}/0", "on_failure": "open"}},
+    }
+    body, headers = {"model": "gemma", "messages": MESSAGES}, {"authorization": f"Bearer {key}"}
+    async with (
+        started(tmp_path, **sections) as process,
+        httpx.AsyncClient(headers=headers) as client,
+        asyncio.timeout(9),
+    ):
+        await client.post(f"{process.url}/v1/chat/completions", json=body)
+        config = tmp_path / "gateway.yaml"
+        config.write_text(config.read_text().replace(f"{url}/0", f"{url}/1"))
+        while (await client.get(f"{process.admin_url}/readyz")).json()["quota_store"] != "ok":
+            await asyncio.sleep(0.05)
+        before = (await client.get(f"{process.admin_url}/metrics")).text
+        await client.post(f"{process.url}/v1/chat/completions", json=body)
+        after = (await client.get(f"{process.admin_url}/metrics")).text
+
+    assert failures(after) > failures(before) >= 1
+
+
+def failures(metrics: str) -> float:
+    """Of quota stores, as the metrics tell."""
+    (line,) = (line for line in metrics.splitlines() if line.startswith("gemma_gateway_quota_store_failures_total"))
+    return float(line.split()[1])
 
 
 async def test_readiness_follows_the_engine(process: Process) -> None:

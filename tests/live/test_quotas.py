@@ -49,7 +49,7 @@ async def test_request_over_the_limit_is_a_429_and_never_reaches_the_engine(star
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     error = answers[2].json()["error"]
     assert (error["type"], error["code"]) == ("requests", "rate_limit_exceeded")
-    assert "this key" in error["message"]
+    assert "this caller" in error["message"]
     assert "limit 2" in error["message"]
     assert 1 <= int(answers[2].headers["retry-after"]) <= 61
     assert len(gateway.engine.requests) == 2
