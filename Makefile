@@ -41,11 +41,11 @@ lint: $(BASE)
 
 .PHONY: check
 check: lint ## Lint, types, and the tests that need no engine
-	@$(BIN)/pytest -n 2 -m 'not engine and not extended'
+	@$(BIN)/pytest -n 3 -m 'not engine and not extended'
 
 .PHONY: test
 test: lint $(ENGINE) ## check, and the tests with the real engine
-	@$(BIN)/pytest -n 2 -m 'not engine and not extended'
+	@$(BIN)/pytest -n 3 -m 'not engine and not extended'
 	@$(BIN)/pytest -n 2 --dist loadfile -m 'engine and not extended'
 
 .PHONY: test-all

@@ -24,7 +24,7 @@ from gateway.api.client import Receive, Scope, Send
 from gateway.app import parts
 from gateway.app.generation import Generation, Lasting
 from gateway.app.listening import address, bind, grace, server
-from gateway.errors import ConfigurationError, PayloadTooLargeError
+from gateway.errors import PayloadTooLargeError
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.settings import Modality, Settings
