@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 #: Between two looks, in seconds. A file's change is to take effect within two.
 _SECONDS = 0.5
 
+#: Looks until what was refused is tried again: the reason may lie in another file than those that are looked at.
+_LOOKS_TO_RETRY = 10
+
 
 @dataclass(slots=True)
 class Watched:
@@ -31,37 +34,40 @@ class Watched:
     reload: Callable[[], Awaitable[None]]
     counter: Counter
     fault: str | None = None
+    _looks: int = 0
     _last: Hashable = field(init=False)
 
     def __post_init__(self) -> None:
         self._last = self.fingerprint()
 
     async def look(self) -> None:
-        """Reads anew if something has changed since the last look."""
+        """Reads anew if something has changed since the last look, and now and then what was refused."""
         now = await asyncio.to_thread(self.fingerprint)
+        self._looks += 1
         if now != self._last:
             self._last = now
             await self.read()
+        elif self.fault is not None and self._looks % _LOOKS_TO_RETRY == 0:
+            await self.read(before=self.fault)
 
-    async def read(self) -> None:
-        """Reads anew in any case."""
-        self.fault = await self._attempt()
-        if self.fault is None:
-            logger.info("new %s taken over", self.name)
-        self.counter.labels(self.name, "ok" if self.fault is None else "error").inc()
-
-    async def _attempt(self) -> str | None:
-        """Why the new state was not taken over; None: it was."""
+    async def read(self, before: str | None = None) -> None:
+        """Reads anew in any case. A fault that is the one of `before` is not told again."""
         try:
             await self.reload()
         except ConfigurationError as fault:
-            logger.error("new %s not taken over: %s", self.name, fault)
-            return str(fault)
-        except Exception as fault:
-            # Whatever it is, the gateway goes on with what it has, and says so.
-            logger.exception("new %s not taken over", self.name)
-            return f"{type(fault).__name__}: {fault}"
-        return None
+            self._failed(str(fault), before, None)
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the gateway goes on with what it has, and says so
+            self._failed(f"{type(fault).__name__}: {fault}", before, fault)
+        else:
+            self.fault = None
+            logger.info("new %s taken over", self.name)
+            self.counter.labels(self.name, "ok").inc()
+
+    def _failed(self, fault: str, before: str | None, unexpected: Exception | None) -> None:
+        self.fault = fault
+        if fault != before:
+            logger.error("new %s not taken over: %s", self.name, fault, exc_info=unexpected)
+            self.counter.labels(self.name, "error").inc()
 
 
 async def watch(watched: list[Watched]) -> None:

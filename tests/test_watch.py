@@ -66,6 +66,22 @@ async def test_change_is_read_once(file: File, watched: Watched) -> None:
     assert (file.read, counted(watched, "ok"), watched.fault) == (1, 1, None)
 
 
+async def test_what_was_refused_is_tried_again_and_its_fault_told_once(
+    file: File, watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    file.version, file.fault = 2, ConfigurationError("there is no key file yet")
+    for _ in range(30):
+        await watched.look()
+    refused = counted(watched, "error"), caplog.text.count("no key file yet")
+
+    file.fault = None
+    for _ in range(10):
+        await watched.look()
+
+    assert refused == (1, 1)
+    assert (file.read, counted(watched, "ok"), watched.fault) == (1, 1, None)
+
+
 @pytest.mark.parametrize(
     ("fault", "told"),
     [(ConfigurationError("no engine"), "no engine"), (ValueError("day is out of range"), "ValueError: day is out of")],

@@ -71,6 +71,7 @@ class Gateway:
         )
         self._at_work: dict[Engine | Access, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reloading = asyncio.Lock()
         self.admin = admin.application(
             metrics,
             lambda: self.engines,
@@ -120,7 +121,11 @@ class Gateway:
 
         Raises ConfigurationError, and then nothing has changed.
         """
-        new, old = await asyncio.to_thread(self._source.load), self._current
+        async with self._reloading:
+            await self._take_over(await asyncio.to_thread(self._source.load))
+
+    async def _take_over(self, new: Settings) -> None:
+        old = self._current
         if new == old.settings:
             return
         made = parts.make(new, self.metrics, old)
