@@ -22,6 +22,17 @@ def _echo(data: bytes) -> tuple[int, bytes]:
     return os.getpid(), data
 
 
+def _large(size: int) -> tuple[int, bytes]:
+    """A large result, on top of buffers of many sizes that were needed for it."""
+    for part in range(1, 20):
+        bytearray(size * part // 20)
+    return os.getpid(), bytes(size)
+
+
+def _resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
 def _refuse(data: bytes) -> None:
     raise MediaTooLargeError("it is too large", param="here", code="some_code")
 
@@ -72,6 +83,17 @@ async def test_work_is_done_in_another_process_which_gives_way_to_this_one() -> 
 
         assert (pid != os.getpid(), len(data)) == (True, 5_000_000)
         assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
+
+
+async def test_large_results_leave_nothing_behind() -> None:
+    """Just below 32 MiB, up to which glibc would keep what was freed."""
+    async with pool() as workers:
+        pid, _ = await workers.run(Modality.AUDIO, _echo, b"")
+        before = _resident(pid)
+        for megabytes in (20, 30, 25, 31):
+            await workers.run(Modality.AUDIO, _large, megabytes << 20)
+
+        await until(lambda: _resident(pid) - before < 8 << 20)
 
 
 async def test_a_refusal_comes_back_as_it_was_raised() -> None:
