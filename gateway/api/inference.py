@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,17 @@ from gateway.api.estimate import estimate
 from gateway.api.observation import Observation
 from gateway.api.relay import Relay, Rename
 from gateway.catalog import Route
-from gateway.errors import EngineOverloadedError, EngineUnavailableError, GatewayError, MediaError, MediaTimeoutError
+from gateway.errors import (
+    EngineOverloadedError,
+    EngineUnavailableError,
+    GatewayError,
+    InvalidRequestError,
+    MediaError,
+    MediaTimeoutError,
+)
 from gateway.media.inline import Inlined, Media
 from gateway.protocol import InferenceRequest, parse
+from gateway.upstream.connection import unavailable
 from gateway.upstream.pool import Engine
 
 #: Fields that mean something to vLLM which no client may say: the id must be unique over all clients, and the others
@@ -55,33 +63,31 @@ class Inference:
         async with WhileConnected(receive):
             await self.edge.charge(seen, expected)
             async with self.edge.place(seen):
-                await self._exchange(request, routing.in_order(route, self.engines), scope, send, seen)
+                await self._exchange(request, route, scope, send, seen)
 
     async def _exchange(
-        self, request: InferenceRequest, routes: Sequence[Route], scope: Scope, send: Send, seen: Observation
+        self, request: InferenceRequest, chosen: Route, scope: Scope, send: Send, seen: Observation
     ) -> None:
         """Asks an engine, and where that cannot take the request now, the next, as long as nothing was answered."""
         busy: GatewayError | None = None
-        for route in routes:
+        for route in routing.in_order(chosen, self.engines):
             try:
-                await self._ask(request, route, scope, send, seen)
+                return await self._ask(request, route, scope, send, seen)
             except (EngineUnavailableError, EngineOverloadedError) as error:
-                if seen.status or route is routes[-1]:
+                if seen.status:
                     raise
                 busy = error
-            except MediaError:
-                # That a fallback does not see or hear is no fault of the request.
-                if busy is None:
+            except InvalidRequestError:
+                # What a fallback does not see, hear or know is no fault of the request.
+                if route is chosen:
                     raise
-            else:
-                return
-        if busy is not None:
-            raise busy
+        # The chosen one was among them, and has not answered.
+        raise busy or unavailable()
 
     async def _ask(self, request: InferenceRequest, route: Route, scope: Scope, send: Send, seen: Observation) -> None:
-        routing.note(route, seen, self.edge.metrics)
         request = routing.with_policy(request, route)
         inlined = await self._inline(request, route, seen)
+        routing.note(route, seen, self.edge.metrics)
         rename = routing.rename(route, request)
         await self._forward(inlined, route, rename, scope, send, seen)
 

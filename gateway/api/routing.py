@@ -73,10 +73,11 @@ def in_order(route: Route, engines: Mapping[str, Engine]) -> tuple[Route, ...]:
 
 
 def note(route: Route, seen: Observation, metrics: Metrics) -> None:
-    """Notes which route is being tried; another than the first is a fallback."""
+    """Notes which route is being tried, and counts a fallback, which has none itself."""
     if route is not seen.route:
         seen.route = route
-        metrics.fallbacks.labels(route.alias, route.target).inc()
+        if not route.fallbacks:
+            metrics.fallbacks.labels(route.alias, route.target).inc()
 
 
 def headers(route: Route, seen: Observation) -> Headers:

@@ -48,7 +48,7 @@ def make(settings: Settings, metrics: Metrics, before: Generation | None) -> Par
         access=kept("auth", "access", lambda: access(settings)),
         usage_log=kept("usage", "usage_log", lambda: _usage_log(settings, metrics)),
         labels=kept("usage", "labels", lambda: KeyLabels(settings.usage.max_keys_in_metrics)),
-        quotas=_kept_quotas(settings, before) or _quotas(settings),
+        quotas=_kept_quotas(settings, before),
         media=kept("media", "media", lambda: Media(settings.media, metrics)),
         engines={name: _engine(name, settings, before) for name in settings.engines},
     )
@@ -136,10 +136,11 @@ def _usage_log(settings: Settings, metrics: Metrics) -> UsageLog | None:
     return UsageLog(settings.usage, metrics.usage_log_faults.inc) if settings.usage.file else None
 
 
-def _kept_quotas(settings: Settings, before: Generation | None) -> Quotas | None:
+def _kept_quotas(settings: Settings, before: Generation | None) -> Quotas:
     """Those that were, with what they have counted: other limits need no other place to count in."""
-    same = before is not None and settings.quotas.store == before.settings.quotas.store
-    return before.parts.quotas if before is not None and same else None
+    if before is not None and settings.quotas.store == before.settings.quotas.store:
+        return before.parts.quotas
+    return _quotas(settings)
 
 
 def _quotas(settings: Settings) -> Quotas:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from gateway.access import key_edits
 from gateway.settings import Grant
 from tests.fake_engine import Behaviour, completion, reply
 from tests.live.conftest import MESSAGES, Running, Start
+from tests.media.samples import data_url, image_bytes
 
 TWO = {"other": {"probe_seconds": 60}}
 MODELS = {
@@ -121,6 +123,25 @@ async def test_fallback_is_not_asked_where_the_first_engine_refused_or_failed(st
 
     assert answer.status_code in (status, 502)
     assert served(gateway, "other") == 0
+
+
+@pytest.mark.parametrize("other", [{"modalities": ["text"]}, {"family": "gemma3"}], ids=["blind", "without budgets"])
+async def test_fallback_that_cannot_take_a_request_stands_in_nobodys_way(start: Start, other: dict[str, Any]) -> None:
+    """It is asked first, where the engine of the model that was named is not known to be ready."""
+    see = {"served_name": "old-model", "modalities": ["text", "image"], "fallbacks": ["new"]}
+    gateway = await start(engines=TWO, models={"old": see, "new": {**MODELS["new"], **other}})
+    gateway.gateway.engines["default"].ready = False
+    picture = {"type": "image_url", "image_url": {"url": data_url(image_bytes())}}
+
+    messages = [{"role": "user", "content": [picture]}]
+
+    seen = await gateway.chat(model="old", messages=messages, max_soft_tokens=70)
+    gateway.engine.die()
+    gone = await gateway.chat(model="old", messages=messages, max_soft_tokens=70)
+
+    assert (seen.status_code, seen.headers["x-gemma-model"]) == (200, "old")
+    assert gateway.metric("gemma_gateway_fallbacks_total") == 0
+    assert (gone.status_code, gone.json()["error"]["code"]) == (503, "engine_unavailable")
 
 
 async def test_last_fallbacks_refusal_is_what_the_client_hears(start: Start) -> None:
