@@ -258,7 +258,7 @@ async def test_no_key_or_token_is_in_the_log_the_metrics_or_the_usage_log(tmp_pa
         _, log = await process.child.communicate()
 
     seen += [log.decode(), usage.read_text()]
-    secrets = [secret.rpartition("-")[2] for secret in presented[:4]] + token.split(".")
+    secrets = [secret.split("-", 3)[-1] for secret in presented[:4]] + token.split(".")
     assert [(secret, where) for secret in secrets for where in seen if secret in where] == []
     assert len(usage.read_text().splitlines()) == 10
     assert sum("invalid_api_key" in line for line in log.decode().splitlines()) >= 8
