@@ -33,6 +33,17 @@ from gateway.settings.access import (
     UsageSettings,
 )
 from gateway.settings.consistency import check_models
+from gateway.settings.engines import (
+    DnsSettings,
+    EjectionSettings,
+    EngineSettings,
+    HoldSettings,
+    KubernetesSettings,
+    Policy,
+    Records,
+    RetrySettings,
+    RoutingSettings,
+)
 from gateway.settings.environment import (
     DELIMITER,
     PREFIX,
@@ -57,7 +68,7 @@ from gateway.settings.fields import (
     is_loopback,
 )
 from gateway.settings.media import MediaSettings
-from gateway.settings.models import Deprecation, EngineSettings, ModelSettings, ResponseModel, Sticky, Target
+from gateway.settings.models import Deprecation, ModelSettings, ResponseModel, Sticky, Target
 from gateway.settings.server import LogSettings, ServerSettings
 
 __all__ = [
@@ -65,12 +76,16 @@ __all__ = [
     "AuthSettings",
     "Count",
     "Deprecation",
+    "DnsSettings",
+    "EjectionSettings",
     "Endpoint",
     "EngineSettings",
     "Family",
     "Frozen",
     "Grant",
+    "HoldSettings",
     "JwtSettings",
+    "KubernetesSettings",
     "LimitSettings",
     "Limits",
     "LogSettings",
@@ -79,10 +94,14 @@ __all__ = [
     "Modality",
     "ModelSettings",
     "OnFailure",
+    "Policy",
     "Port",
     "Priority",
     "QuotaSettings",
+    "Records",
     "ResponseModel",
+    "RetrySettings",
+    "RoutingSettings",
     "Seconds",
     "ServerSettings",
     "Settings",

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from gateway.settings.models import EngineSettings, ModelSettings, Sticky
+from gateway.settings.engines import EngineSettings
+from gateway.settings.models import ModelSettings, Sticky
 
 #: The name that answers for every other name.
 CATCH_ALL = "*"

@@ -1,4 +1,4 @@
-"""What clients can name as model, and the engines behind: the sections `engines` and `models`."""
+"""What clients can name as model: the section `models`."""
 
 from __future__ import annotations
 
@@ -6,39 +6,11 @@ from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from gateway.settings.access import Limits
-from gateway.settings.fields import Count, Family, Frozen, LongAudio, Modality, Seconds
-
-
-class EngineSettings(Frozen):
-    """One engine that the gateway can reach."""
-
-    url: str
-    """`http://host:port`, or `unix:/path/to/socket`."""
-    connect_seconds: Seconds = 5
-    """To open a connection."""
-    first_byte_seconds: Seconds = 600
-    """From the request sent to the reply's headers: queueing and, when not streaming, the whole generation."""
-    idle_seconds: Seconds = 120
-    """The longest silence within a reply."""
-    max_idle_connections: Annotated[int, Field(ge=0)] = 256
-    """Connections kept open for reuse."""
-    probe_seconds: Seconds = 2
-    """Between two looks at the engine's /health."""
-
-    @field_validator("url")
-    @classmethod
-    def _reachable(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme == "unix" and parts.path and not parts.netloc:
-            return url
-        if parts.scheme == "http" and parts.hostname and parts.path in ("", "/") and not parts.query:
-            return url.rstrip("/")
-        raise ValueError("must be http://host:port or unix:/path/to/socket")
+from gateway.settings.fields import Count, Family, Frozen, LongAudio, Modality
 
 
 class ResponseModel(StrEnum):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.settings.fields import MIB, Count, Frozen, Port
+from gateway.settings.fields import MIB, Count, Frozen, Port, Seconds
 
 
 class ServerSettings(Frozen):
@@ -21,7 +21,12 @@ class ServerSettings(Frozen):
     admin_port: Port = 9090
     """Port of /metrics, /livez and /readyz."""
     drain_seconds: Annotated[float, Field(ge=0)] = 30
-    """How long running requests may take to finish after SIGTERM."""
+    """From SIGTERM to the end: what is still running then is cut off."""
+    drain_delay_seconds: Annotated[float, Field(ge=0)] = 0
+    """How much of that load balancers get to notice, by /readyz, that new connections should go elsewhere."""
+    stream_comment_seconds: Seconds | None = None
+    """A stream on which nothing was sent for so long gets an SSE comment, so that proxies do not take a long prefill for
+    a dead connection. None: no comments."""
     max_body_bytes: Count = 64 * MIB
     """Largest request body; more is a 413."""
     access_log: bool = True
