@@ -67,7 +67,8 @@ def configure(settings: LogSettings) -> None:
     handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
     # httpx logs each URL that it fetches, with its query, at info: a URL may carry a signature.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in ("httpx", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # It says of each of our two servers that it starts and stops, which we say ourselves.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     # It warns of each broken form, of which the client is told anyway.

@@ -105,7 +105,32 @@ class Metrics:
             registry=registry,
         )
         self.engine_ready = Gauge(
-            "gemma_gateway_engine_ready", "1 while the engine's /health answers 200.", ["engine"], registry=registry
+            "gemma_gateway_engine_ready", "1 while a replica's /health answers 200.", ["engine"], registry=registry
+        )
+        self.engine_events = Counter(
+            "gemma_gateway_engine_events",
+            "What befell an engine's replicas: retry (another got what failed there), ejected, restored, busy (429 or"
+            " 503), connect_failed; and held (a request waited for a replica).",
+            ["engine", "event"],
+            registry=registry,
+        )
+        self.engine_held = Gauge(
+            "gemma_gateway_engine_requests_held",
+            "Requests that wait for a replica to become ready: what to scale up from zero by.",
+            ["engine"],
+            registry=registry,
+        )
+        self.engine_in_flight = Gauge(
+            "gemma_gateway_engine_requests_in_flight",
+            "Exchanges with an engine that have not ended.",
+            ["engine"],
+            registry=registry,
+        )
+        self.engine_replicas = Gauge(
+            "gemma_gateway_engine_replicas",
+            "Replicas: known, and of those usable (ready, and neither left out for failures nor full).",
+            ["engine", "state"],
+            registry=registry,
         )
         self.media = Histogram(
             "gemma_gateway_media_seconds",

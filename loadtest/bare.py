@@ -12,10 +12,12 @@ import sys
 import uvloop
 
 from gateway.api import exchange
-from gateway.api.client import Receive, Scope, Send, WhileConnected, read_body
+from gateway.api.call import Call
 from gateway.api.dialects import Dialect
 from gateway.api.observation import Observation
 from gateway.api.relay import Relay
+from gateway.app.generation import INFERENCE_URLS
+from gateway.app.inbound import Public
 from gateway.app.listening import bind, server
 from gateway.protocol import parse
 from gateway.settings import EngineSettings
@@ -25,25 +27,29 @@ _LARGEST = 64 << 20
 
 
 class Bare:
-    """The ASGI application."""
+    """Answers calls."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        seen = Observation(scope["path"])
-        request = parse(seen.path, await read_body(scope, receive, _LARGEST, lambda _: None))
-        headers = ((b"x-request-id", seen.request_id.encode()),)
-        relay = Relay(Dialect.OPENAI, headers, hide_usage=False, media_tokens={}, rename=None, retry_after=2)
-        async with WhileConnected(receive):
-            to_send = exchange.headers(scope, seen.request_id)
-            with await self._engine.send(b"POST", seen.path, request.encode(), to_send) as reply:
-                await relay.run(reply, send, seen)
+    async def answer(self, call: Call) -> None:
+        """Passes a call on and its reply back."""
+        call.taken = True
+        seen = Observation(call.path)
+        request = parse(seen.path, await call.body(_LARGEST, lambda _: None))
+        headers = b"x-request-id: %b\r\n" % seen.request_id.encode()
+        relay = Relay(
+            call, seen, Dialect.OPENAI, headers, hide_usage=False, media_tokens={}, rename=None, retry_after=2
+        )
+        to_send = exchange.headers(call, seen.request_id)
+        with await self._engine.send(b"POST", seen.path, request.encode(), to_send) as reply:
+            await relay.run(reply)
 
 
 async def serve(port: int, engine: int) -> None:
     """Serves on loopback until standard input ends."""
-    running = server(Bare(Engine("engine", EngineSettings(url=f"http://127.0.0.1:{engine}"))), drain_seconds=1)
+    bare = Bare(Engine("engine", EngineSettings(url=f"http://127.0.0.1:{engine}")))
+    running = server(None, 1, Public(INFERENCE_URLS, bare.answer))
     gc.collect()
     gc.freeze()
     serving = asyncio.create_task(running.serve([bind("127.0.0.1", port, "port")]))

@@ -15,20 +15,21 @@ def connected(port: int) -> socket.socket:
 
 def exchange(connection: socket.socket, data: bytes, headers: str = "") -> int:
     """Sends one chat request and reads its whole answer; the status. `headers` are whole lines."""
-    connection.sendall(_head(len(data), headers))
+    connection.sendall(head(len(data), headers))
     connection.sendall(data)
     return _status(connection)
 
 
 def exchange_at_once(connections: Sequence[socket.socket], data: bytes, headers: str = "") -> set[int]:
     """Sends the same chat request over each connection, and then reads all answers; their statuses."""
-    request = _head(len(data), headers) + data
+    request = head(len(data), headers) + data
     for connection in connections:
         connection.sendall(request)
     return {_status(connection) for connection in connections}
 
 
-def _head(length: int, headers: str) -> bytes:
+def head(length: int, headers: str = "") -> bytes:
+    """The head of a chat request with a body of `length` bytes. `headers` are whole lines."""
     lines = f"host: localhost\r\n{headers}content-type: application/json\r\ncontent-length: {length}\r\n"
     return f"POST /v1/chat/completions HTTP/1.1\r\n{lines}\r\n".encode()
 

@@ -12,14 +12,29 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process and its children, those that live included."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     own = (int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14])) / _TICKS
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return own + sum(cpu_seconds(int(child)) for child in children)
+    return own + sum(cpu_seconds(child) for child in _children(pid))
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process and its children that live; what they share with each other counts for each."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * _PAGE + sum(resident_bytes(child) for child in _children(pid))
+
+
+def _children(pid: int) -> list[int]:
+    """Those of every thread: a process belongs to the thread that started it."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def free_port() -> int:
@@ -33,15 +48,22 @@ def free_port() -> int:
 @contextlib.contextmanager
 def running(command: Sequence[str], port: int) -> Iterator[int]:
     """A process that listens on `port`; its pid."""
-    process = subprocess.Popen(  # noqa: S603  (the caller's own command)
+    with subprocess.Popen(  # noqa: S603  (the caller's own command)
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    ) as process:
+        try:
+            _wait(process, port)
+            yield process.pid
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
     try:
-        _wait(process, port)
-        yield process.pid
-    finally:
-        process.terminate()
         process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:
@@ -54,9 +76,9 @@ def _wait(process: subprocess.Popen[bytes], port: int) -> None:
     raise RuntimeError(f"{process.args!r} did not start")
 
 
-def engine_command(port: int) -> list[str]:
-    """An engine that costs next to nothing."""
-    return [sys.executable, "-m", "loadtest.engine", str(port)]
+def engine_command(port: int, pace: float = 0.0) -> list[str]:
+    """An engine that costs next to nothing; `pace`: seconds between the tokens of a stream."""
+    return [sys.executable, "-m", "loadtest.engine", str(port), "--pace", str(pace)]
 
 
 def gateway_command(port: int, engine: int, folder: Path) -> list[str]:

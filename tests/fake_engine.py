@@ -38,6 +38,11 @@ class FakeEngine:
     connections: int = 0
     running: int = 0
     healthy: bool = True
+    #: How long it takes to say so.
+    health_seconds: float = 0
+    models: tuple[str, ...] = ("served",)
+    metrics: bytes = b""
+    scrapes: list[str] = field(default_factory=list)
     _server: asyncio.Server | None = None
     _writers: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = field(default_factory=dict)
 
@@ -51,7 +56,15 @@ class FakeEngine:
         try:
             while (request := await _read(reader)) is not None:
                 if request.path == "/health":
+                    await asyncio.sleep(self.health_seconds)
                     await reply(b"", status=200 if self.healthy else 503)(request, writer)
+                    continue
+                if request.path == "/v1/models":
+                    await reply(compact({"data": [{"id": name} for name in self.models]}))(request, writer)
+                    continue
+                if request.path.startswith("/metrics"):
+                    self.scrapes.append(request.path)
+                    await reply(self.metrics, status=200 if self.metrics else 404)(request, writer)
                     continue
                 self.requests.append(request)
                 await self._answer(request, reader, writer)
@@ -64,6 +77,11 @@ class FakeEngine:
     async def start(self, port: int = 0) -> None:
         self._server = await asyncio.start_server(self.serve, "127.0.0.1", port)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that neither side has closed."""
+        return len(self._writers)
 
     def die(self) -> None:
         """Stops listening and cuts every connection, as a killed process does."""

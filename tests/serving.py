@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gateway.app import Gateway, Source
-from gateway.app.listening import bind, server
+from gateway.app.listening import bind
 
 
 @asynccontextmanager
@@ -17,7 +17,7 @@ async def serving(config: Path) -> AsyncIterator[tuple[Gateway, str]]:
     source = Source(config)
     gateway = Gateway(source.load(), source)
     listener = bind("127.0.0.1", 0, "port")
-    running = server(gateway, gateway.settings.server.drain_seconds)
+    running = gateway.public_server()
     async with gateway:
         task = asyncio.create_task(running.serve([listener]))
         async with asyncio.timeout(10):

@@ -17,7 +17,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"app"}),
     frozenset({"api"}),
     frozenset({"access", "catalog", "media", "upstream"}),
-    frozenset({"protocol", "metrics", "logs", "watch", "ledger", "usage_log"}),
+    frozenset({"protocol", "metrics", "logs", "watch", "ledger", "usage_log", "tracing"}),
     frozenset({"settings", "errors", "series"}),
 )
 HOT_PATH = (
@@ -25,7 +25,7 @@ HOT_PATH = (
     "api/edge.py",
     "api/exchange.py",
     "api/relay.py",
-    "api/client.py",
+    "api/call.py",
     "api/dialects.py",
     "api/observation.py",
     "upstream/",

@@ -14,6 +14,9 @@ from gateway.settings import Limits
 Kind = Literal["requests", "tokens"]
 Headers = list[tuple[bytes, bytes]]
 
+#: What remains, the limit, and the microseconds until all of it is free.
+Standing = tuple[int, int, int]
+
 #: Nobody knows when a request ends. Milliseconds.
 RETRY_PLACES = 1000
 
@@ -102,7 +105,7 @@ class Reading:
         retry = RETRY_PLACES if used >= limit else 0
         return cls(subject.what, "requests at once", "requests", limit, used, 1, retry, windowed=False)
 
-    def standing(self) -> tuple[int, int, int]:
+    def standing(self) -> Standing:
         """What remains, the limit, and `reset`."""
         return self.limit - self.used, self.limit, self.reset
 
@@ -117,7 +120,7 @@ def refusal(readings: Sequence[Reading]) -> RateLimitError:
         f" requested {worst.requested}. Please try again in {duration(retry)}.",
         kind=worst.kind,
         retry_after=retry / 1000,
-        limits=headers_of(readings),
+        limits=headers(*_standings(readings)),
     )
 
 
@@ -133,16 +136,19 @@ def check_size(limited: Iterable[Meter], tokens: int) -> None:
             )
 
 
-def headers_of(readings: Sequence[Reading]) -> Headers:
-    """OpenAI's headers, of all limits of a kind those of the one with the least left."""
+def _standings(readings: Sequence[Reading]) -> tuple[Standing | None, Standing | None]:
+    """How requests and tokens stand: of all limits of a kind the one with the least left."""
     windowed = [reading for reading in readings if reading.windowed]
-    return headers(
-        min((reading.standing() for reading in windowed if reading.kind == "requests"), default=None),
-        min((reading.standing() for reading in windowed if reading.kind == "tokens"), default=None),
-    )
+    requests = min((reading.standing() for reading in windowed if reading.kind == "requests"), default=None)
+    return requests, min((reading.standing() for reading in windowed if reading.kind == "tokens"), default=None)
 
 
-def headers(requests: tuple[int, int, int] | None, tokens: tuple[int, int, int] | None) -> Headers:
+def head_of(readings: Sequence[Reading]) -> bytes:
+    """OpenAI's headers as lines."""
+    return head(*_standings(readings))
+
+
+def headers(requests: Standing | None, tokens: Standing | None) -> Headers:
     """OpenAI's headers. Of each kind of limit: what remains, the limit, and the microseconds until all is free.
 
     https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
@@ -151,23 +157,35 @@ def headers(requests: tuple[int, int, int] | None, tokens: tuple[int, int, int] 
     if requests is not None:
         remaining, limit, reset = requests
         found = [
-            (b"x-ratelimit-limit-requests", _number(limit)),
+            (b"x-ratelimit-limit-requests", b"%d" % limit),
             (b"x-ratelimit-remaining-requests", b"%d" % remaining if remaining > 0 else b"0"),
             (b"x-ratelimit-reset-requests", _reset(-(-reset // 1000))),
         ]
     if tokens is not None:
         remaining, limit, reset = tokens
         found += (
-            (b"x-ratelimit-limit-tokens", _number(limit)),
+            (b"x-ratelimit-limit-tokens", b"%d" % limit),
             (b"x-ratelimit-remaining-tokens", b"%d" % remaining if remaining > 0 else b"0"),
             (b"x-ratelimit-reset-tokens", _reset(-(-reset // 1000))),
         )
     return found
 
 
-@lru_cache(1024)
-def _number(limit: int) -> bytes:
-    return b"%d" % limit
+def head(requests: Standing | None, tokens: Standing | None) -> bytes:
+    """The same as lines of a reply's head. Every reply has them: one piece of formatting for each kind."""
+    lines = b""
+    if requests is not None:
+        remaining, limit, reset = requests
+        lines = (
+            b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
+            b"x-ratelimit-reset-requests: %b\r\n"
+        ) % (limit, remaining if remaining > 0 else 0, _reset(-(-reset // 1000)))
+    if tokens is not None:
+        remaining, limit, reset = tokens
+        lines += (
+            b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %b\r\n"
+        ) % (limit, remaining if remaining > 0 else 0, _reset(-(-reset // 1000)))
+    return lines
 
 
 @lru_cache(4096)

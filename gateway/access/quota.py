@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Protocol
 
-from gateway.access.limits import RULES, Headers, Meter, Reading, Rule, Subject, check_size, headers, meters, refusal
+from gateway.access.limits import RULES, Meter, Reading, Rule, Subject, check_size, head, meters, refusal
 from gateway.access.tally import Charge, Usage, least_left, limited
 from gateway.access.windows import corrections
 
@@ -18,8 +18,8 @@ class Entry(Protocol):
     """What one request was charged, from its admission to its end. Whoever holds it ends it by `settle` or `cancel`."""
 
     @property
-    def headers(self) -> Headers:
-        """OpenAI's x-ratelimit-* headers; of several limits of a kind the one with the least left speaks."""
+    def head(self) -> bytes:
+        """OpenAI's x-ratelimit-* headers as lines; of several limits of a kind the one with the least left speaks."""
         ...
 
     async def add(self, tokens: int) -> None:
@@ -67,7 +67,7 @@ class Quotas(Protocol):
 class _Unlimited:
     """The entry of requests that fall under no limit."""
 
-    headers: Headers = []  # noqa: RUF012 - the protocol's attribute; nobody changes it
+    head = b""
 
     async def add(self, tokens: int) -> None:
         """Nothing is counted."""
@@ -183,10 +183,10 @@ class _MemoryEntry:
         self._open = True
 
     @property
-    def headers(self) -> Headers:
+    def head(self) -> bytes:
         """OpenAI's headers, as the limits stand."""
         now = self._quotas.now()
-        return headers(least_left(self._charge.requests, now), least_left(self._charge.tokens, now))
+        return head(least_left(self._charge.requests, now), least_left(self._charge.tokens, now))
 
     async def add(self, tokens: int) -> None:
         """Charges more tokens, as `Entry` says."""

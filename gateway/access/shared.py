@@ -17,7 +17,7 @@ from functools import partial
 from itertools import count
 from typing import NoReturn
 
-from gateway.access.limits import RULES, Headers, Meter, Reading, Rule, Subject, check_size, headers_of, meters, refusal
+from gateway.access.limits import RULES, Meter, Reading, Rule, Subject, check_size, head_of, meters, refusal
 from gateway.access.quota import UNLIMITED, Entry, MemoryQuotas
 from gateway.access.store import Command, Script, Store, StoreError
 from gateway.access.windows import corrections
@@ -168,9 +168,9 @@ class _SharedEntry:
         self._open = True
 
     @property
-    def headers(self) -> Headers:
+    def head(self) -> bytes:
         """OpenAI's headers, as the limits stood when this was last charged."""
-        return headers_of([reading for readings in self._standing.values() for reading in readings])
+        return head_of([reading for readings in self._standing.values() for reading in readings])
 
     async def enter(self, tokens: int) -> None:
         """Charges the request. Raises RateLimitError and QuotaTooSmallError, and StoreError where the store is gone."""

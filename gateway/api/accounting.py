@@ -15,6 +15,7 @@ from gateway.api.observation import Observation
 from gateway.logs import access_logger
 from gateway.metrics import Metrics
 from gateway.settings import Modality
+from gateway.tracing import RequestRecord, Tracer
 from gateway.upstream.sse import Usage
 from gateway.usage_log import Finish, UsageLog, UsageRecord
 
@@ -55,6 +56,7 @@ class Accounting:
     metrics: Metrics
     labels: KeyLabels
     usage_log: UsageLog | None
+    tracer: Tracer | None
     access_log: bool
 
     def close(self, seen: Observation) -> None:
@@ -68,6 +70,8 @@ class Accounting:
         self._count(seen, usage, finish, seconds)
         if self.usage_log is not None:
             self.usage_log.write(_record(seen, usage, finish, seconds, estimated))
+        if self.tracer is not None and seen.trace is not None and seen.trace.sampled:
+            self.tracer.finish(seen.trace, _traced(seen, usage, finish, seconds))
         if self.access_log and access_logger.isEnabledFor(logging.INFO):
             access_logger.info("POST %s %d", seen.path, seen.status, extra={"fields": _fields(seen, usage, seconds)})
 
@@ -152,6 +156,26 @@ def _record(seen: Observation, usage: Usage | None, finish: Finish, seconds: flo
     )
 
 
+def _traced(seen: Observation, usage: Usage | None, finish: Finish, seconds: float) -> RequestRecord:
+    return RequestRecord(
+        path=seen.path,
+        start=seen.started,
+        end=seen.started + seconds,
+        request_id=seen.request_id,
+        status=seen.status,
+        finish=finish,
+        error=seen.error,
+        stream=seen.stream,
+        key=seen.caller.id if seen.caller else None,
+        model=seen.route.alias if seen.route else None,
+        target=seen.route.target if seen.route else None,
+        prompt_tokens=usage.prompt if usage else None,
+        completion_tokens=usage.completion if usage else None,
+        cached_tokens=usage.cached if usage else None,
+        phases=seen.phases,
+    )
+
+
 def _fields(seen: Observation, usage: Usage | None, seconds: float) -> dict[str, object]:
     fields: dict[str, object] = {
         "request_id": seen.request_id,
@@ -162,6 +186,10 @@ def _fields(seen: Observation, usage: Usage | None, seconds: float) -> dict[str,
     }
     if seen.route is not None and seen.route.target != seen.route.alias:
         fields["target"] = seen.route.target
+    if seen.replica is not None:
+        fields["replica"] = seen.replica
+    if seen.trace is not None:
+        fields["trace_id"] = seen.trace.id
     if seen.first_byte is not None:
         fields["first_byte_seconds"] = round(seen.first_byte - seen.started, 4)
     if usage is not None:

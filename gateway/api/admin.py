@@ -46,9 +46,14 @@ def application(
         code = 200 if status == "ready" else 503
         read = {each.name: each.fault or "ok" for each in watched}
         beside = _beside(store_answers(), provider_faults())
-        return JSONResponse({"status": status, "engines": states, **read, **beside}, code)
+        replicas = {name: _replicas(engine) for name, engine in engines().items()}
+        return JSONResponse({"status": status, "engines": states, "replicas": replicas, **read, **beside}, code)
 
     return app
+
+
+def _replicas(engine: Engine) -> dict[str, str]:
+    return {each.name: each.state for each in engine.replicas.values()}
 
 
 def _beside(answers: bool | None, faults: Mapping[str, str | None]) -> dict[str, object]:

@@ -42,6 +42,11 @@ def error_body(dialect: Dialect, error: GatewayError) -> bytes:
     return error.anthropic_body() if dialect is Dialect.ANTHROPIC else error.body()
 
 
+def body_event(dialect: Dialect, body: bytes) -> bytes:
+    """The event for an error whose body is known, on a stream that has begun."""
+    return (b"data: %b\n\n" if dialect is Dialect.OPENAI else b"event: error\ndata: %b\n\n") % body
+
+
 def error_event(dialect: Dialect, error: GatewayError) -> bytes:
     """The event that tells a client that its stream has failed; nothing follows it."""
     if dialect is Dialect.OPENAI:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
-from gateway.access.admission import Admission, Place
+from gateway.access.admission import Admission
 from gateway.access.authentication import Access
 from gateway.access.callers import ANONYMOUS, Caller
 from gateway.access.quota import Quotas
 from gateway.api.accounting import Accounting
-from gateway.api.client import Receive, Scope, Send, header, read_body, respond
+from gateway.api.call import Call, Fields, lines
 from gateway.api.dialects import Dialect, error_body, error_event
 from gateway.api.estimate import Estimate
 from gateway.api.observation import Observation
@@ -33,10 +34,11 @@ from gateway.ledger import Ledger
 from gateway.logs import request_id
 from gateway.metrics import Metrics
 from gateway.settings import Settings
+from gateway.tracing import Tracer
 
 logger = logging.getLogger(__name__)
 
-Answer = Callable[[Scope, Receive, Send, Observation], Awaitable[None]]
+Answer = Callable[[Call, Observation], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,38 +54,65 @@ class Edge:
     bodies: Ledger
     accounting: Accounting
     metrics: Metrics
+    tracer: Tracer | None
+    #: Settings that each request needs, which are slow to read where they are.
+    comment_seconds: float = field(init=False)
+    retry_after_seconds: float = field(init=False)
+    answer_tokens: int = field(init=False)
+    _max_body_bytes: int = field(init=False)
+    _isolate_caches: bool = field(init=False)
 
-    async def run(self, answer: Answer, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
-        """Has `answer` answer the request; however that ends, the client hears of it and the request is recorded."""
-        seen = Observation(scope["path"])
-        token = request_id.set(seen.request_id)
+    def __post_init__(self) -> None:
+        settings = self.settings
+        for name, value in {
+            "comment_seconds": settings.server.stream_comment_seconds or 0.0,
+            "retry_after_seconds": settings.limits.retry_after_seconds,
+            "answer_tokens": settings.quotas.estimated_completion_tokens,
+            "_max_body_bytes": settings.server.max_body_bytes,
+            "_isolate_caches": settings.auth.isolate_caches,
+        }.items():
+            object.__setattr__(self, name, value)
+
+    async def run(self, answer: Answer, dialect: Dialect, call: Call) -> None:
+        """Has `answer` answer the call; however that ends, the client hears of it and the request is recorded."""
+        seen = Observation(call.path)
+        # A task of its own for each request: nobody else sees this, so that it need not be set back.
+        request_id.set(seen.request_id)
+        call.taken = True
+        if self.tracer is not None:
+            seen.trace = self.tracer.incoming(call.headers.get(b"traceparent"), call.headers.get(b"tracestate"))
         try:
-            await answer(scope, receive, send, seen)
+            if call.left:
+                raise ClientDisconnectedError
+            await answer(call, seen)
         except GatewayError as error:
             self._note(error, seen)
-            await _refuse(error, dialect, send, seen)
+            _refuse(error, dialect, call, seen)
         except ClientDisconnectedError:
             seen.status = 499
         except asyncio.CancelledError:
-            await self._stop(dialect, send, seen)
-            raise
+            if call.left:
+                seen.status = 499
+            else:
+                self._stop(dialect, call, seen)
+                raise
         except Exception:
             logger.exception("unexpected fault")
-            await _fail(dialect, send, seen)
+            _fail(dialect, call, seen)
         finally:
-            self.bodies.change(-seen.body_bytes)
+            if seen.body_bytes:
+                self.bodies.change(-seen.body_bytes)
             self.accounting.close(seen)
-            request_id.reset(token)
 
-    async def body(self, scope: Scope, receive: Receive, seen: Observation) -> bytes:
+    async def body(self, call: Call, seen: Observation) -> bytes:
         """The body of a POST by a caller who may use the route; it counts as held until the request has ended.
 
         Raises MethodNotAllowedError; before anything is read AuthenticationError, PermissionDeniedError and
         OverloadedError; PayloadTooLargeError.
         """
-        if scope["method"] != "POST":
-            raise MethodNotAllowedError(f"{seen.path} takes POST, not {scope['method']}.")
-        caller = seen.caller = await self.authenticate(scope)
+        if call.method != "POST":
+            raise MethodNotAllowedError(f"{seen.path} takes POST, not {call.method}.")
+        caller = seen.caller = await self.authenticate(call.headers, call.peer)
         caller.check_endpoint(seen.path)
 
         def hold(count: int) -> None:
@@ -94,13 +123,13 @@ class Edge:
                 raise OverloadedError(f"{message[0].upper()}{message[1:]}; try again shortly.") from None
             seen.body_bytes += count
 
-        return await read_body(scope, receive, self.settings.server.max_body_bytes, hold)
+        return await call.body(self._max_body_bytes, hold)
 
-    async def authenticate(self, scope: Scope) -> Caller:
-        """Who has sent a request. Raises AuthenticationError and its kin."""
+    async def authenticate(self, headers: Fields, peer: str | None) -> Caller:
+        """Who sent a request with these headers from the address `peer`. Raises AuthenticationError and its kin."""
         try:
             return await self.access.authenticate(
-                header(scope, b"authorization"), header(scope, b"x-api-key"), partial(_source, scope)
+                headers.get(b"authorization"), headers.get(b"x-api-key"), partial(_source, headers, peer)
             )
         except (AuthenticationError, TooManyFailuresError) as error:
             self.metrics.authentication_failures.labels(error.code).inc()
@@ -109,7 +138,7 @@ class Edge:
     def tenant(self, seen: Observation) -> str | None:
         """For whom alone engines keep what they make of the request; None where all share it."""
         caller = seen.caller
-        if caller is None or caller.id == ANONYMOUS.id or not self.settings.auth.isolate_caches:
+        if caller is None or caller.id == ANONYMOUS.id or not self._isolate_caches:
             return None
         return caller.id
 
@@ -119,47 +148,58 @@ class Edge:
         if subjects := self.subjects.of(seen.caller, seen.route):
             seen.entry = await self.quotas.enter(subjects, expected.prompt + expected.answer)
 
-    def place(self, seen: Observation) -> Place:
-        """A place among the requests in flight, as an asynchronous context manager."""
+    async def enter(self, seen: Observation) -> None:
+        """Takes a place among the requests in flight, to be given back by `admission.leave`. Raises OverloadedError."""
+        admission = self.admission
+        if admission.in_flight < admission.cap:
+            admission.in_flight += 1
+            return
         caller = seen.caller or ANONYMOUS
-        place = seen.place = self.admission.place(caller.id, caller.grant.priority)
-        return place
+        place = seen.place = admission.place(caller.id, caller.grant.priority)
+        started = time.monotonic()
+        try:
+            await admission.wait(place)
+        finally:
+            seen.note_phase("queue", started)
 
     def _note(self, error: GatewayError, seen: Observation) -> None:
         if error.status == 503 and error.retry_after is None:
-            error.retry_after = self.settings.limits.retry_after_seconds
+            error.retry_after = self.retry_after_seconds
         if isinstance(error, RateLimitError):
             self.metrics.rate_limited.labels(seen.model, error.type).inc()
 
-    async def _stop(self, dialect: Dialect, send: Send, seen: Observation) -> None:
+    def _stop(self, dialect: Dialect, call: Call, seen: Observation) -> None:
         """The drain time is over. A stream has already been told."""
         if seen.status == 0:
-            retry_after = self.settings.limits.retry_after_seconds
+            retry_after = self.retry_after_seconds
             stopping = EngineUnavailableError("The server is shutting down.", retry_after=retry_after)
-            await _refuse(stopping, dialect, send, seen)
+            _refuse(stopping, dialect, call, seen)
 
 
-def _source(scope: Scope) -> tuple[str | None, list[bytes]]:
+def _source(headers: Fields, peer: str | None) -> tuple[str | None, list[bytes]]:
     """The peer's address, and what X-Forwarded-For says."""
-    client = scope.get("client")
-    return client[0] if client else None, [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    forwarded = headers.get(b"x-forwarded-for")
+    return peer, [] if forwarded is None else [forwarded]
 
 
-async def _refuse(error: GatewayError, dialect: Dialect, send: Send, seen: Observation) -> None:
+def _refuse(error: GatewayError, dialect: Dialect, call: Call, seen: Observation) -> None:
     seen.status, seen.error, seen.reason = error.status, error.code or error.type, error.message
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"x-request-id", seen.request_id.encode()),
-        *error.headers(),
-    ]
-    await respond(send, error.status, error_body(dialect, error), headers)
+    if call.begun:
+        # Comments were sent while the engine was silent.
+        call.write(error_event(dialect, error))
+        call.end()
+        return
+    headers = b"content-type: application/json\r\nx-request-id: %b\r\n" % seen.request_id.encode()
+    call.respond(error.status, headers + lines(error.headers()), error_body(dialect, error))
 
 
-async def _fail(dialect: Dialect, send: Send, seen: Observation) -> None:
+def _fail(dialect: Dialect, call: Call, seen: Observation) -> None:
     """A fault of ours. Once the reply has begun only an event can tell of it."""
     fault = GatewayError("The server had an internal error.")
     if seen.status == 0:
-        await _refuse(fault, dialect, send, seen)
+        _refuse(fault, dialect, call, seen)
         return
     seen.error = fault.type
-    await send({"type": "http.response.body", "body": error_event(dialect, fault)})
+    if not call.response_complete:
+        call.write(error_event(dialect, fault))
+        call.end()

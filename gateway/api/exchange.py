@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import msgspec
 from blake3 import blake3
 
-from gateway.api.client import Scope, Send, header
+from gateway.api.call import Call, lines
 from gateway.api.dialects import Dialect, error_event
 from gateway.api.observation import Observation
 from gateway.errors import (
@@ -25,27 +25,29 @@ from gateway.errors import (
 )
 from gateway.metrics import Metrics
 from gateway.upstream.pool import Reply
+from gateway.upstream.retries import NOT_READY, SHUTTING_DOWN
 
 logger = logging.getLogger(__name__)
 
-#: What vLLM says in a 500 when a request comes while it shuts down.
-SHUTTING_DOWN = b"cannot schedule new futures"
-#: What our engine process says while it is warming up or draining.
-NOT_READY = b'"engine_unavailable"'
+#: The head of a reply that is a stream of events, which nothing on its way may hold back.
+EVENT_STREAM = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 
-#: The headers of a reply that is a stream of events, which nothing on its way may hold back.
-EVENT_STREAM = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-)
+#: What traces are passed on by, https://www.w3.org/TR/trace-context/
+_TRACE = (b"traceparent", b"tracestate")
 
 
-def headers(scope: Scope, identifier: str) -> list[tuple[bytes, bytes]]:
-    """Of a JSON request to an engine. `identifier` is unique over all requests, since vLLM keys its work by it."""
-    to_send = [(b"content-type", b"application/json"), (b"x-request-id", identifier.encode())]
-    trace = header(scope, b"traceparent")
-    return to_send if trace is None else [*to_send, (b"traceparent", trace)]
+def headers(call: Call, seen: Observation, number: int | None = None) -> bytes:
+    """Of a JSON request to an engine, as lines; `number` is for one of several requests at once.
+
+    The id is unique over all requests, since vLLM keys its work by it.
+    """
+    identifier = seen.request_id if number is None else f"{seen.request_id}-{number}"
+    to_send = b"content-type: application/json\r\nx-request-id: %b\r\n" % identifier.encode()
+    if seen.trace is not None:
+        return to_send + lines(seen.trace.outgoing(seen.exchanges if number is None else number))
+    if b"traceparent" not in call.headers:
+        return to_send
+    return to_send + lines([(name, call.headers[name]) for name in _TRACE if name in call.headers])
 
 
 @lru_cache(4096)
@@ -70,8 +72,8 @@ def count(metrics: Metrics, engine: str, error: GatewayError) -> None:
         metrics.engine_errors.labels(engine, error.code).inc()
 
 
-@asynccontextmanager
-async def ending_in_event(dialect: Dialect, send: Send, seen: Observation, retry_after: float) -> AsyncIterator[None]:
+@contextmanager
+def ending_in_event(dialect: Dialect, call: Call, seen: Observation, retry_after: float) -> Iterator[None]:
     """Tells of a fault inside by an event, without what would look like success, once the reply has begun."""
     try:
         yield
@@ -80,12 +82,14 @@ async def ending_in_event(dialect: Dialect, send: Send, seen: Observation, retry
             raise
         logger.warning("stream failed: %s", fault.message)
         seen.error = fault.code
-        await send({"type": "http.response.body", "body": error_event(dialect, fault)})
+        call.write(error_event(dialect, fault))
+        call.end()
     except asyncio.CancelledError:
-        if seen.status != 0:
-            # Either the drain time is over, or the client has left and this reaches nobody.
+        if seen.status != 0 and not call.left:
+            # The drain time is over.
             stopping = EngineUnavailableError("The server is shutting down.", retry_after=retry_after)
-            await send({"type": "http.response.body", "body": error_event(dialect, stopping)})
+            call.write(error_event(dialect, stopping))
+            call.end()
         raise
 
 

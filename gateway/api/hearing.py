@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from gateway.api import exchange
-from gateway.api.client import Scope
+from gateway.api.call import Call
 from gateway.api.observation import Observation
 from gateway.errors import EngineFailedError, GatewayError, InvalidRequestError, NotFoundError, PayloadTooLargeError
 from gateway.media.preparation import Ready
@@ -97,7 +97,7 @@ class _Question:
 
     piece: Piece
     uuid: str
-    headers: list[tuple[bytes, bytes]]
+    headers: bytes
     answer: Feed = field(default_factory=asyncio.Queue)
 
 
@@ -112,15 +112,16 @@ class Hearing:
     question: Mapping[str, Any]
     at_once: int
     retry_after: float
+    hold: bool
 
-    async def run(self, ready: Ready, listener: Listener, scope: Scope, seen: Observation) -> None:
+    async def run(self, ready: Ready, listener: Listener, call: Call, seen: Observation) -> None:
         """Asks about all pieces, at most `at_once` at a time, and tells `listener`; the first failure ends them all.
 
         Of a silent piece nothing is asked. What the engine says ahead of the listener is kept, a few kilobytes of text
         for a piece. Raises GatewayError.
         """
         questions = [
-            _Question(piece, ready.uuid(index), exchange.headers(scope, f"{seen.request_id}-{index}"))
+            _Question(piece, ready.uuid(index), exchange.headers(call, seen, index))
             for index, piece in enumerate(ready.prepared.pieces)
         ]
         turns = asyncio.Semaphore(self.at_once)
@@ -142,7 +143,9 @@ class Hearing:
     async def _ask(self, question: _Question, seen: Observation) -> None:
         with (
             exchange.counted(self.metrics, self.engine.name),
-            await self.engine.send(b"POST", CHAT, self._body(question), question.headers) as reply,
+            await self.engine.send(
+                b"POST", CHAT, self._body(question), question.headers, model=self.question["model"], hold=self.hold
+            ) as reply,
         ):
             if reply.status != 200:
                 body = await reply.read_all()

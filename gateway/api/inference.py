@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from gateway.api import exchange, routing
-from gateway.api.client import Receive, Scope, Send, WhileConnected
+from gateway.api import affinity, exchange, routing
+from gateway.api.call import Call, lines
+from gateway.api.comments import Comments
 from gateway.api.dialects import INFERENCE_PATHS, USAGE_ON_REQUEST
 from gateway.api.edge import Edge
 from gateway.api.estimate import estimate
@@ -49,30 +51,35 @@ class Inference:
     media: Media
     engines: Mapping[str, Engine]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.edge.run(self._answer, INFERENCE_PATHS[scope["path"]], scope, receive, send)
+    async def __call__(self, call: Call) -> None:
+        """Answers a call."""
+        await self.edge.run(self._answer, INFERENCE_PATHS[call.path], call)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, seen: Observation) -> None:
-        request = parse(seen.path, await self.edge.body(scope, receive, seen))
+    async def _answer(self, call: Call, seen: Observation) -> None:
+        edge = self.edge
+        request = parse(seen.path, await edge.body(call, seen))
         name, user = request.get("model", str), routing.user_of(request)
-        route = routing.resolve(self.edge.catalog, name, user, scope, seen)
+        route = routing.resolve(edge.catalog, name, user, call, seen)
         effective = routing.with_policy(request, route)
         seen.stream = bool(effective.get("stream", bool))
-        otherwise = self.edge.settings.quotas.estimated_completion_tokens
-        expected = estimate(effective, request.text_bytes, otherwise, route.model.max_model_len)
-        async with WhileConnected(receive):
-            await self.edge.charge(seen, expected)
-            async with self.edge.place(seen):
-                await self._exchange(request, route, scope, send, seen)
+        otherwise = edge.answer_tokens
+        await edge.charge(seen, estimate(effective, request.text_bytes, otherwise, route.model.max_model_len))
+        await edge.enter(seen)
+        try:
+            await self._exchange(request, route, call, seen)
+        finally:
+            edge.admission.leave()
 
-    async def _exchange(
-        self, request: InferenceRequest, chosen: Route, scope: Scope, send: Send, seen: Observation
-    ) -> None:
+    async def _exchange(self, request: InferenceRequest, chosen: Route, call: Call, seen: Observation) -> None:
         """Asks an engine, and where that cannot take the request now, the next, as long as nothing was answered."""
+        if not chosen.fallbacks:
+            return await self._ask(request, chosen, call, seen)
         busy: GatewayError | None = None
-        for route in routing.in_order(chosen, self.engines):
+        routes = routing.in_order(chosen, self.engines)
+        for route in routes:
             try:
-                return await self._ask(request, route, scope, send, seen)
+                # Only the last one is waited for.
+                return await self._ask(request, route, call, seen, hold=route is routes[-1])
             except (EngineUnavailableError, EngineOverloadedError) as error:
                 if seen.status:
                     raise
@@ -84,12 +91,14 @@ class Inference:
         # The chosen one was among them, and has not answered.
         raise busy or unavailable()
 
-    async def _ask(self, request: InferenceRequest, route: Route, scope: Scope, send: Send, seen: Observation) -> None:
+    async def _ask(
+        self, request: InferenceRequest, route: Route, call: Call, seen: Observation, *, hold: bool = True
+    ) -> None:
         request = routing.with_policy(request, route)
         inlined = await self._inline(request, route, seen)
-        routing.note(route, seen, self.edge.metrics)
-        rename = routing.rename(route, request)
-        await self._forward(inlined, route, rename, scope, send, seen)
+        if route is not seen.route:
+            routing.note(route, seen, self.edge.metrics)
+        await self._forward(inlined, route, routing.rename(route, request), call, seen, hold=hold)
 
     async def _inline(self, request: InferenceRequest, route: Route, seen: Observation) -> Inlined:
         started = time.monotonic()
@@ -101,6 +110,7 @@ class Inference:
             raise
         if inlined.request is not request:
             self.edge.metrics.media.observe(time.monotonic() - started)
+            seen.note_phase("media", started)
         if inlined.tokens and not seen.media_tokens:
             seen.media_tokens = inlined.tokens
             if seen.entry is not None:
@@ -108,32 +118,47 @@ class Inference:
         return inlined
 
     async def _forward(
-        self, inlined: Inlined, route: Route, rename: Rename, scope: Scope, send: Send, seen: Observation
+        self, inlined: Inlined, route: Route, rename: Rename, call: Call, seen: Observation, *, hold: bool
     ) -> None:
-        request = inlined.request
+        edge, request, dialect = self.edge, inlined.request, INFERENCE_PATHS[seen.path]
+        tenant = edge.tenant(seen)
         hide_usage = seen.stream and _lacks_usage(request)
-        outgoing = _for_engine(request, route, hide_usage, self.edge.tenant(seen), _priority(request, seen))
-        relay = Relay(
-            INFERENCE_PATHS[seen.path],
-            (*inlined.headers, *routing.headers(route, seen)),
-            hide_usage,
-            inlined.tokens,
-            rename,
-            self.edge.settings.limits.retry_after_seconds,
-        )
+        outgoing = _for_engine(request, route, hide_usage, tenant, _priority(request, seen))
         engine = self.engines[route.engine]
-        to_send = exchange.headers(scope, seen.request_id)
+        comments = self._comments(call, route, seen) if edge.comment_seconds and seen.stream else None
+        hints = partial(affinity.hints, outgoing, call.headers.get(routing.SESSION_HEADER), tenant)
         seen.sent = time.monotonic()
         try:
-            with await engine.send(b"POST", seen.path, outgoing.encode(), to_send) as reply:
+            to_send = exchange.headers(call, seen)
+            with await engine.send(
+                b"POST", seen.path, outgoing.encode(), to_send, model=route.served_name, hints=hints, hold=hold
+            ) as reply:
+                seen.replica = reply.choice.replica.name
                 if reply.status == 400:
                     await self._explain(inlined)
-                await relay.run(reply, send, seen)
+                headers = routing.headers(route, seen)
+                if inlined.headers:
+                    headers = lines(inlined.headers) + headers
+                if engine.settings.routing.explain:
+                    headers += routing.explanation(reply.choice)
+                relay = Relay(
+                    call, seen, dialect, headers, hide_usage, inlined.tokens, rename, edge.retry_after_seconds
+                )
+                await relay.run(reply)
         except GatewayError as error:
-            exchange.count(self.edge.metrics, engine.name, error)
+            exchange.count(edge.metrics, engine.name, error)
+            seen.note_exchange(route, error.code or error.type)
             raise
+        finally:
+            if comments is not None:
+                comments.stop()
+        seen.note_exchange(route, seen.error)
         if seen.error is not None and seen.status == 200:
-            self.edge.metrics.stream_errors.labels(seen.model).inc()
+            edge.metrics.stream_errors.labels(seen.model).inc()
+
+    def _comments(self, call: Call, route: Route, seen: Observation) -> Comments:
+        headers = exchange.EVENT_STREAM + routing.headers(route, seen)
+        return Comments(call, seen, self.edge.comment_seconds, headers)
 
     async def _explain(self, inlined: Inlined) -> None:
         """Raises MediaError where an image that the engine got unseen is why it refused the request."""

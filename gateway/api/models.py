@@ -10,11 +10,11 @@ from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel
 
 from gateway.access.callers import Caller
-from gateway.api.client import Scope
+from gateway.api.call import Fields, fields
 from gateway.catalog import Catalog, Choice
 from gateway.settings import Family, Modality
 
-Authenticate = Callable[[Scope], Awaitable[Caller]]
+Authenticate = Callable[[Fields, str | None], Awaitable[Caller]]
 Version = Annotated[str | None, Header()]
 
 
@@ -75,6 +75,10 @@ class AnthropicModelList(BaseModel):
     last_id: str | None
 
 
+def _sender(request: Request) -> tuple[Fields, str | None]:
+    return fields(request.scope["headers"]), request.client.host if request.client else None
+
+
 def router(authenticate: Authenticate, catalog: Callable[[], Catalog], created: int) -> APIRouter:
     """The routes. `catalog`: gives the one in force; `created`: Unix time in seconds that every model shows."""
 
@@ -83,7 +87,7 @@ def router(authenticate: Authenticate, catalog: Callable[[], Catalog], created: 
     @routes.get("")
     async def list_models(request: Request, anthropic_version: Version = None) -> ModelList | AnthropicModelList:
         """Lists the model names that can be used; to a request with `anthropic-version` as Anthropic does."""
-        caller = await authenticate(request.scope)
+        caller = await authenticate(*_sender(request))
         choices = list(catalog().listed(caller.may_use))
         if anthropic_version is None:
             return ModelList(data=[_card(choice, created) for choice in choices])
@@ -96,7 +100,7 @@ def router(authenticate: Authenticate, catalog: Callable[[], Catalog], created: 
         request: Request, model: str, anthropic_version: Version = None
     ) -> ModelCard | AnthropicModel:
         """Describes one model name; to a request with `anthropic-version` as Anthropic does."""
-        caller = await authenticate(request.scope)
+        caller = await authenticate(*_sender(request))
         choice = catalog().described(model, caller.may_use)
         return (_card if anthropic_version is None else _anthropic_card)(choice, created)
 

@@ -6,7 +6,6 @@ import itertools
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from gateway.access.admission import Place
 from gateway.access.callers import Caller
@@ -14,6 +13,7 @@ from gateway.access.quota import Entry
 from gateway.api.estimate import NOTHING, Estimate
 from gateway.catalog import Route
 from gateway.settings import Modality
+from gateway.tracing import Exchange, Phase, Trace
 from gateway.upstream.sse import Usage
 
 #: What requests are counted under that never got as far as a model.
@@ -28,7 +28,6 @@ def new_request_id() -> str:
     return f"req-{_prefix}{next(_numbers):08x}"
 
 
-@dataclass(slots=True)
 class Observation:
     """Filled in as the request goes on. Times are monotonic seconds.
 
@@ -36,25 +35,32 @@ class Observation:
     request's charge of its quotas, was made for. `sent`: when an engine got the request. `events` have been passed on.
     """
 
-    path: str
-    request_id: str = field(default_factory=new_request_id)
-    started: float = field(default_factory=time.monotonic)
+    # Defaults stand on the class: most requests never set most of them, and making one costs a third of a dataclass.
     caller: Caller | None = None
     route: Route | None = None
     user: str | None = None
-    stream: bool = False
-    body_bytes: int = 0
+    stream = False
+    body_bytes = 0
     entry: Entry | None = None
     expected: Estimate = NOTHING
     media_tokens: Mapping[Modality, int] | None = None
     place: Place | None = None
     sent: float | None = None
-    status: int = 0
+    status = 0
     error: str | None = None
     reason: str | None = None
     first_byte: float | None = None
-    events: int = 0
+    events = 0
     usage: Usage | None = None
+    replica: str | None = None
+    trace: Trace | None = None
+    exchanges = 0
+    phases: tuple[Phase, ...] = ()
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.request_id = new_request_id()
+        self.started = time.monotonic()
 
     @property
     def model(self) -> str:
@@ -68,6 +74,28 @@ class Observation:
     @property
     def queue_seconds(self) -> float:
         return 0.0 if self.place is None else self.place.waited
+
+    def note_phase(self, name: str, started: float) -> None:
+        """A part of the request has ended; for its trace, if it has one."""
+        if self.trace is not None and self.trace.sampled:
+            self.phases += (Phase(name=name, start=started, end=time.monotonic()),)
+
+    def note_exchange(self, route: Route, error: str | None) -> None:
+        """An exchange with an engine has ended; it began when it was `sent`."""
+        if self.trace is not None and self.trace.sampled:
+            ended = Exchange(
+                start=self.sent or self.started,
+                end=time.monotonic(),
+                number=self.exchanges,
+                address=self.replica,
+                served_name=route.served_name,
+                engine=route.engine,
+                status=self.status or None,
+                first_byte=self.first_byte,
+                error=error,
+            )
+            self.phases += (ended,)
+            self.exchanges += 1
 
     def saw_bytes(self) -> None:
         """Notes when the first bytes of the answer came."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 
-import msgspec
-
 from gateway.api import exchange
-from gateway.api.client import Send, respond
-from gateway.api.dialects import Dialect
+from gateway.api.call import Call
+from gateway.api.dialects import Dialect, body_event
 from gateway.api.observation import Observation
 from gateway.errors import EngineFailedError
 from gateway.settings import Modality
@@ -25,90 +24,129 @@ DETAILS = {Dialect.OPENAI: b"prompt_tokens_details", Dialect.RESPONSES: b"input_
 Rename = tuple[bytes, bytes] | None
 
 
-class Relay(msgspec.Struct, frozen=True):
-    """How one reply is to be passed on.
+class Relay:
+    """How one reply is passed on.
 
-    `hide_usage`: the gateway asked for the usage event, the client did not, so it must not see it. `media_tokens` is
-    added to the usage. `rename` is how the engine's name for the model stands in a reply, and what is put in its place.
+    `headers` are lines. `hide_usage`: the gateway asked for the usage event, the client did not, so it must not see it.
+    `media_tokens` is added to the usage. `rename` is how the engine's name for the model stands in a reply, and what is
+    put in its place.
     """
 
-    dialect: Dialect
-    headers: tuple[tuple[bytes, bytes], ...]
-    hide_usage: bool
-    media_tokens: Mapping[Modality, int]
-    rename: Rename
-    retry_after: float
+    def __init__(
+        self,
+        call: Call,
+        seen: Observation,
+        dialect: Dialect,
+        headers: bytes,
+        hide_usage: bool,
+        media_tokens: Mapping[Modality, int],
+        rename: Rename,
+        retry_after: float,
+    ) -> None:
+        self._call = call
+        self._seen = seen
+        self._dialect = dialect
+        self._headers = headers
+        self._hide_usage = hide_usage
+        self._media_tokens = media_tokens
+        self._rename = rename
+        self._retry_after = retry_after
 
-    async def run(self, reply: Reply, send: Send, seen: Observation) -> None:
+    async def run(self, reply: Reply) -> None:
         """Passes `reply` on to its end.
 
         Raises GatewayError, only as long as nothing was sent, where the engine's answer is a fault of ours.
         """
+        status = reply.status
         content_type = reply.headers.get(b"content-type", b"application/json")
-        if reply.status == 200 and content_type.startswith(b"text/event-stream"):
-            await self._stream(reply, send, seen)
+        if status == 200 and content_type.startswith(b"text/event-stream"):
+            await self._stream(reply)
             return
         body = await reply.read_all()
-        seen.saw_bytes()
-        exchange.raise_fault(reply, body, seen, self.retry_after)
-        if reply.status == 200:
+        seen = self._seen
+        seen.first_byte = time.monotonic()
+        if status == 200:
             seen.usage = sse.usage_of(body)
-            body = self._renamed(self._with_media_tokens(body))
-        elif reply.status >= 400:
-            body = exchange.refusal(reply.status, body, self.dialect, seen)
-        seen.status = reply.status
-        await respond(send, reply.status, body, [(b"content-type", content_type), *self.headers])
+            body = self._with_media_tokens(body) if self._media_tokens else body
+            body = body if self._rename is None else body.replace(*self._rename)
+        else:
+            exchange.raise_fault(reply, body, seen, self._retry_after)
+            body = exchange.refusal(status, body, self._dialect, seen) if status >= 400 else body
+        seen.status = status
+        if self._call.begun:
+            # Comments were sent while the engine was silent.
+            self._call.write(body_event(self._dialect, body))
+            self._call.end()
+            return
+        self._call.respond(status, b"content-type: %b\r\n%b" % (content_type, self._headers), body)
 
-    async def _stream(self, reply: Reply, send: Send, seen: Observation) -> None:
+    async def _stream(self, reply: Reply) -> None:
+        call, seen = self._call, self._seen
+        if not call.begun:
+            call.begin(200, exchange.EVENT_STREAM + self._headers)
         seen.status = 200
-        headers = [*exchange.EVENT_STREAM, *self.headers]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        async with exchange.ending_in_event(self.dialect, send, seen, self.retry_after):
-            await self._events(reply, send, seen)
-
-    async def _events(self, reply: Reply, send: Send, seen: Observation) -> None:
-        aligner = sse.EventAligner()
-        while chunk := await reply.read():
-            events = aligner.feed(chunk)
-            # Comments that only keep the connection alive are no answer yet.
-            if seen.first_byte is None and b"data:" in events:
-                seen.saw_bytes()
-            if sse.USAGE_MARK in events:
-                events = self._usage(events, seen)
-            events = self._renamed(events)
-            if sse.has_error(events):
-                await self._end_at_error(events, send, seen)
+        self._reply = reply
+        self._aligner = sse.EventAligner()
+        call.on_drain = reply.resume
+        with exchange.ending_in_event(self._dialect, call, seen, self._retry_after):
+            try:
+                await reply.relay(self._pass_on)
+            except _EndedByEngineError:
+                call.end()
                 return
-            if events:
-                seen.events += events.count(sse.END)
-                await send({"type": "http.response.body", "body": events, "more_body": True})
-        await send({"type": "http.response.body", "body": aligner.flush()})
+            if rest := self._aligner.flush():
+                call.write(rest)
+            call.end()
 
-    async def _end_at_error(self, events: bytes, send: Send, seen: Observation) -> None:
+    def _pass_on(self, data: bytes) -> None:
+        """What the engine has sent, as far as it is whole events. For each token: every call in here counts."""
+        events = self._aligner.feed(data)
+        if not events:
+            return
+        call, seen = self._call, self._seen
+        # Comments that only keep the connection alive are no answer yet.
+        if seen.first_byte is None and b"data:" in events:
+            seen.first_byte = time.monotonic()
+        if sse.USAGE_MARK in events:
+            events = self._usage(events)
+        if self._rename is not None:
+            # One search, no parsing: vLLM serializes without blanks, and inside of a string its quotes are escaped.
+            events = events.replace(*self._rename)
+        if sse.ERROR_MARK in events and sse.has_error(events):
+            self._end_at_error(events)
+        if events:
+            seen.events += events.count(sse.END)
+            call.write(events)
+            if call.slow:
+                self._reply.pause()
+
+    def _end_at_error(self, events: bytes) -> None:
         """Passes on what came before vLLM's error event, and the event itself if it is for the client.
 
-        Raises EngineFailedError in place of an event that tells of the engine's inside.
+        Raises what ends the relaying: EngineFailedError in place of an event that tells of the engine's inside.
         """
         before, event = sse.split_error(events)
         if sse.blames_client(event):
-            seen.error = "invalid_request"
-            await send({"type": "http.response.body", "body": before + event})
-            return
-        logger.error("engine %s failed in mid-stream: %s", seen.engine, event[:500].decode(errors="replace"))
+            self._seen.error = "invalid_request"
+            self._call.write(before + event)
+            raise _EndedByEngineError
+        logger.error("engine %s failed in mid-stream: %s", self._seen.engine, event[:500].decode(errors="replace"))
         if before:
-            await send({"type": "http.response.body", "body": before, "more_body": True})
+            self._call.write(before)
         raise EngineFailedError("The engine failed while it was answering.")
 
-    def _usage(self, events: bytes, seen: Observation) -> bytes:
+    def _usage(self, events: bytes) -> bytes:
         document = sse.last_event_with_usage(events)
-        seen.usage = (document and sse.usage_of(document)) or seen.usage
-        return sse.without_usage_only(events) if self.hide_usage else self._with_media_tokens(events)
-
-    def _renamed(self, text: bytes) -> bytes:
-        """One search, no parsing: vLLM serializes without blanks, and inside of a string its quotes are escaped."""
-        return text if self.rename is None else text.replace(*self.rename)
+        self._seen.usage = (document and sse.usage_of(document)) or self._seen.usage
+        if self._hide_usage:
+            return sse.without_usage_only(events)
+        return self._with_media_tokens(events) if self._media_tokens else events
 
     def _with_media_tokens(self, text: bytes) -> bytes:
         """OpenAI's `image_tokens` and the like beside vLLM's own figures; Anthropic's usage has no such thing."""
-        details = DETAILS.get(self.dialect)
-        return sse.with_media_tokens(text, details, self.media_tokens) if details and self.media_tokens else text
+        details = DETAILS.get(self._dialect)
+        return sse.with_media_tokens(text, details, self._media_tokens) if details else text
+
+
+class _EndedByEngineError(Exception):
+    """The engine's last word has been passed on: the rest is dropped."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from gateway.api.client import Headers, Scope, header
+from gateway.api.call import Call
 from gateway.api.observation import Observation
 from gateway.catalog import Catalog, Choice, Route, sticky_unit
 from gateway.metrics import Metrics
 from gateway.protocol import InferenceRequest
 from gateway.settings import Sticky
+from gateway.upstream import policies
 from gateway.upstream.pool import Engine
+from gateway.upstream.replica import Replica
 
 SESSION_HEADER = b"x-session-id"
 
@@ -22,7 +24,7 @@ _LONGEST_USER = 256
 _USER_FIELDS = ("safety_identifier", "user")
 
 
-def resolve(catalog: Catalog, name: str | None, user: str | None, scope: Scope, seen: Observation) -> Route:
+def resolve(catalog: Catalog, name: str | None, user: str | None, call: Call, seen: Observation) -> Route:
     """The route of a request for the model `name`, noted in `seen`.
 
     Raises InvalidRequestError, ModelNotFoundError or PermissionDeniedError.
@@ -30,17 +32,17 @@ def resolve(catalog: Catalog, name: str | None, user: str | None, scope: Scope, 
     caller = seen.caller
     choice = catalog.resolve(name, caller.may_use) if caller else catalog.resolve(name)
     seen.user = user
-    route = seen.route = choice.only or choice.route(_unit(choice, scope, seen))
+    route = seen.route = choice.only or choice.route(_unit(choice, call, seen))
     if caller is not None:
         caller.check_model(choice.alias, name)
     return route
 
 
-def _unit(choice: Choice, scope: Scope, seen: Observation) -> float:
+def _unit(choice: Choice, call: Call, seen: Observation) -> float:
     """From 0 to below 1: which of the targets."""
     value: str | None = None
     if choice.sticky is Sticky.SESSION:
-        value = (header(scope, SESSION_HEADER) or b"").decode("latin-1")
+        value = call.headers.get(SESSION_HEADER, b"").decode("latin-1")
     elif choice.sticky is Sticky.USER:
         value = seen.user or (seen.caller.id if seen.caller else None)
     return sticky_unit(choice.alias, value) if value else random.random()  # noqa: S311 - shares, no secrets
@@ -80,10 +82,16 @@ def note(route: Route, seen: Observation, metrics: Metrics) -> None:
             metrics.fallbacks.labels(route.alias, route.target).inc()
 
 
-def headers(route: Route, seen: Observation) -> Headers:
-    """What every reply says: the model that answers, the limits that are left, the request's id."""
-    limits = seen.entry.headers if seen.entry is not None else ()
-    return (*route.headers, *limits, (b"x-request-id", seen.request_id.encode()))
+def headers(route: Route, seen: Observation) -> bytes:
+    """What every reply says, as lines: the model that answers, the limits that are left, the request's id."""
+    limits = seen.entry.head if seen.entry is not None else b""
+    return b"%b%bx-request-id: %b\r\n" % (route.head, limits, seen.request_id.encode())
+
+
+def explanation(choice: policies.Choice[Replica]) -> bytes:
+    """Why that replica was chosen, as a line."""
+    told = f"replica={choice.replica.name}; load={choice.replica.load:g}; reason={choice.reason}"
+    return b"x-gemma-routing: %b\r\n" % told.encode("ascii", "replace")
 
 
 def rename(route: Route, request: InferenceRequest) -> tuple[bytes, bytes] | None:

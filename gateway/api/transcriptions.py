@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from gateway.api import exchange, form, routing, speech, transcript
-from gateway.api.client import Receive, Scope, Send, WhileConnected, header, respond
+from gateway.api.call import Call
 from gateway.api.dialects import Dialect
 from gateway.api.edge import Edge
 from gateway.api.estimate import BYTES_PER_TOKEN, NOTHING, Estimate
@@ -46,27 +46,30 @@ class Transcriptions:
     media: Media
     engines: Mapping[str, Engine]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.edge.run(self._answer, Dialect.OPENAI, scope, receive, send)
+    async def __call__(self, call: Call) -> None:
+        """Answers a call."""
+        await self.edge.run(self._answer, Dialect.OPENAI, call)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, seen: Observation) -> None:
-        sent = await self._form(scope, receive, seen)
+    async def _answer(self, call: Call, seen: Observation) -> None:
+        sent = await self._form(call, seen)
         wish = speech.read(seen.path, sent)
-        route = routing.resolve(self.edge.catalog, wish.model, None, scope, seen)
+        route = routing.resolve(self.edge.catalog, wish.model, None, call, seen)
         self._check(sent, route, seen)
         seen.stream = wish.stream
-        async with WhileConnected(receive):
-            await self.edge.charge(seen, NOTHING)
-            async with self.edge.place(seen):
-                ready = await self._clips(sent.file, route, self.edge.tenant(seen))
-                with self._held(ready):
-                    await self._expect(ready, wish, seen)
-                    routes = [each for each in routing.in_order(route, self.engines) if _hears_like(each, route)]
-                    await self._exchange(ready, wish, routes, scope, send, seen)
+        await self.edge.charge(seen, NOTHING)
+        await self.edge.enter(seen)
+        try:
+            ready = await self._clips(sent.file, route, self.edge.tenant(seen))
+            with self._held(ready):
+                await self._expect(ready, wish, seen)
+                routes = [each for each in routing.in_order(route, self.engines) if _hears_like(each, route)]
+                await self._exchange(ready, wish, routes, call, seen)
+        finally:
+            self.edge.admission.leave()
 
-    async def _form(self, scope: Scope, receive: Receive, seen: Observation) -> Form:
-        body = await self.edge.body(scope, receive, seen)
-        return await asyncio.to_thread(form.read, header(scope, b"content-type"), body)
+    async def _form(self, call: Call, seen: Observation) -> Form:
+        body = await self.edge.body(call, seen)
+        return await asyncio.to_thread(form.read, call.headers.get(b"content-type"), body)
 
     def _check(self, sent: Form, route: Route, seen: Observation) -> None:
         """What can be refused before anything is decoded."""
@@ -120,32 +123,30 @@ class Transcriptions:
         if seen.entry is not None:
             await seen.entry.add(seen.media_tokens[Modality.AUDIO] + seen.expected.prompt + seen.expected.answer)
 
-    async def _exchange(
-        self, ready: Ready, wish: Wish, routes: Sequence[Route], scope: Scope, send: Send, seen: Observation
-    ) -> None:
+    async def _exchange(self, ready: Ready, wish: Wish, routes: Sequence[Route], call: Call, seen: Observation) -> None:
         """Asks an engine, and where that cannot take the request now, the next, as long as nothing was answered."""
         for route in routes[:-1]:
             try:
-                await self._tell(ready, route, wish, scope, send, seen)
+                await self._tell(ready, route, wish, call, seen, hold=False)
             except (EngineUnavailableError, EngineOverloadedError):
                 if seen.status:
                     raise
             else:
                 return
-        await self._tell(ready, routes[-1], wish, scope, send, seen)
+        await self._tell(ready, routes[-1], wish, call, seen, hold=True)
 
-    async def _tell(self, ready: Ready, route: Route, wish: Wish, scope: Scope, send: Send, seen: Observation) -> None:
+    async def _tell(self, ready: Ready, route: Route, wish: Wish, call: Call, seen: Observation, *, hold: bool) -> None:
         routing.note(route, seen, self.edge.metrics)
         seen.sent = time.monotonic()
-        reply = _Reply(Transcript(ready.prepared.pieces), wish, send, seen)
+        reply = _Reply(Transcript(ready.prepared.pieces), wish, call, seen)
         limits = self.edge.settings.limits
-        async with exchange.ending_in_event(Dialect.OPENAI, send, seen, limits.retry_after_seconds):
-            await self._hearing(route, wish, self.edge.tenant(seen)).run(ready, reply.listen, scope, seen)
-            await reply.end()
+        with exchange.ending_in_event(Dialect.OPENAI, call, seen, limits.retry_after_seconds):
+            await self._hearing(route, wish, self.edge.tenant(seen), hold=hold).run(ready, reply.listen, call, seen)
+            reply.end()
         if seen.error is not None:
             self.edge.metrics.stream_errors.labels(seen.model).inc()
 
-    def _hearing(self, route: Route, wish: Wish, tenant: str | None) -> Hearing:
+    def _hearing(self, route: Route, wish: Wish, tenant: str | None, *, hold: bool) -> Hearing:
         limits = self.edge.settings.limits
         family = route.model.family
         salt = {} if tenant is None else {"cache_salt": exchange.cache_salt(tenant)}
@@ -157,6 +158,7 @@ class Transcriptions:
             question={"model": route.served_name, **wish.sampling, **_details(wish), **salt},
             at_once=limits.max_pieces_at_once,
             retry_after=limits.retry_after_seconds,
+            hold=hold,
         )
 
 
@@ -179,10 +181,10 @@ def _details(wish: Wish) -> dict[str, Any]:
 class _Reply:
     """What the client gets: events as the text comes, or one body at the end."""
 
-    def __init__(self, text: Transcript, wish: Wish, send: Send, seen: Observation) -> None:
+    def __init__(self, text: Transcript, wish: Wish, call: Call, seen: Observation) -> None:
         self._text = text
         self._wish = wish
-        self._send = send
+        self._call = call
         self._seen = seen
         self._headers = routing.headers(cast(Route, seen.route), seen)
 
@@ -193,21 +195,22 @@ class _Reply:
         if delta:
             self._seen.saw_bytes()
         if self._wish.stream and (delta or (self._wish.logprobs and chunk.logprobs)):
-            await self._write(transcript.delta_event(delta, chunk, self._wish), more=True)
+            self._write(transcript.delta_event(delta, chunk, self._wish))
+            await self._call.drained()
 
-    async def end(self) -> None:
+    def end(self) -> None:
         """Completes the reply."""
         self._seen.usage = self._text.usage
         if self._wish.stream:
-            await self._write(transcript.done_event(self._text, self._wish), more=False)
+            self._write(transcript.done_event(self._text, self._wish))
+            self._call.end()
             return
         content_type, body = transcript.render(self._text, self._wish)
         self._seen.status = 200
-        await respond(self._send, 200, body, [(b"content-type", content_type), *self._headers])
+        self._call.respond(200, b"content-type: %b\r\n%b" % (content_type, self._headers), body)
 
-    async def _write(self, events: bytes, *, more: bool) -> None:
+    def _write(self, events: bytes) -> None:
         if self._seen.status == 0:
             self._seen.status = 200
-            headers = [*exchange.EVENT_STREAM, *self._headers]
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._send({"type": "http.response.body", "body": events, "more_body": more})
+            self._call.begin(200, exchange.EVENT_STREAM + self._headers)
+        self._call.write(events)

@@ -20,15 +20,16 @@ from gateway.access.admission import Admission, AdmissionMetrics
 from gateway.access.authentication import Access
 from gateway.access.jwks import KeySet
 from gateway.api import admin
+from gateway.api.call import Call
 from gateway.api.client import Receive, Scope, Send
 from gateway.app import parts
-from gateway.app.generation import Generation, Lasting
-from gateway.app.listening import address, bind, grace, server
+from gateway.app.generation import INFERENCE_URLS, Generation, Lasting
+from gateway.app.inbound import Public
+from gateway.app.listening import Server, address, bind, grace, server
 from gateway.errors import PayloadTooLargeError
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.settings import Modality, Settings
-from gateway.upstream import probe
 from gateway.upstream.pool import Engine
 from gateway.watch import Watched, watch
 
@@ -92,9 +93,18 @@ class Gateway:
         """The engines by name."""
         return dict(self._current.parts.engines)
 
+    async def answer(self, call: Call) -> None:
+        """Answers a call of an inference route."""
+        await self._current.answer(call)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The public application."""
+        """The other public routes."""
         await self._current(scope, receive, send)
+
+    def public_server(self) -> Server:
+        """The server for clients."""
+        public = Public(INFERENCE_URLS, self.answer, lambda: self.draining)
+        return server(self, self.settings.server.drain_seconds, public)
 
     async def __aenter__(self) -> Self:
         self._start()
@@ -154,12 +164,12 @@ class Gateway:
         access, engines = self._current.parts.access, self._current.parts.engines
         in_force: set[Engine | Access] = {access, *engines.values()}
         for part in in_force - self._at_work.keys():
-            work = access.run() if part is access else probe.watch(cast(Engine, part), self._on_change)
+            work = access.run() if part is access else cast(Engine, part).run(self._on_change)
             self._at_work[part] = asyncio.create_task(work)
         for part in self._at_work.keys() - in_force:
             self._at_work.pop(part).cancel()
             if isinstance(part, Engine) and part.name not in engines:
-                self.metrics.engine_ready.remove(part.name)
+                parts.forget(part.name, self.metrics)
         if access.tokens is not None:
             self._show_keys(access.tokens.key_sets)
 
@@ -216,8 +226,7 @@ async def _ask_once(engines: Sequence[Engine]) -> None:
     """Has new engines be known as ready before they are needed, if they are."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_FIRST_LOOK_SECONDS):
-            for engine, ready in zip(engines, await asyncio.gather(*map(probe.is_healthy, engines)), strict=True):
-                engine.ready = ready
+            await asyncio.gather(*(engine.look() for engine in engines))
 
 
 async def serve(first: Settings, source: Source) -> None:
@@ -229,15 +238,20 @@ async def serve(first: Settings, source: Source) -> None:
     sockets = bind(first.server.host, first.server.port, "port")
     admin_sockets = bind(first.server.admin_host, first.server.admin_port, "admin-port")
     drain = first.server.drain_seconds
-    public, inside = server(gateway, drain), server(gateway.admin, drain)
-
-    def stop() -> None:
-        public.force_exit = gateway.draining
-        gateway.draining = True
-        public.config.timeout_graceful_shutdown = grace(gateway.settings.server.drain_seconds)
-        public.should_exit = True
+    public, inside = gateway.public_server(), server(gateway.admin, drain)
 
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if gateway.draining:
+            public.force_exit = public.should_exit = True
+            return
+        gateway.draining = True
+        drain, delay = gateway.settings.server.drain_seconds, gateway.settings.server.drain_delay_seconds
+        public.config.timeout_graceful_shutdown = grace(drain - delay)
+        logger.info("draining", extra={"fields": {"seconds": drain, "in_flight": gateway.admission.in_flight}})
+        loop.call_later(delay, public.stop)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, gateway.read_anew)

@@ -16,6 +16,7 @@ from gateway.access.authentication import Access
 from gateway.access.quota import Quotas
 from gateway.api import description, handlers, models
 from gateway.api.accounting import Accounting, KeyLabels
+from gateway.api.call import Call
 from gateway.api.client import Receive, Scope, Send
 from gateway.api.dialects import INFERENCE_PATHS
 from gateway.api.edge import Edge
@@ -29,6 +30,7 @@ from gateway.ledger import Ledger
 from gateway.media.inline import Media
 from gateway.metrics import Metrics
 from gateway.settings import Settings
+from gateway.tracing import Tracer
 from gateway.upstream.pool import Engine
 from gateway.usage_log import UsageLog
 
@@ -41,7 +43,10 @@ class Closable(Protocol):
         ...
 
 
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Handler = Callable[[Call], Awaitable[None]]
+
+#: What `answer` is for, by how it stands in a request.
+INFERENCE_URLS: Mapping[bytes, str] = MappingProxyType({path.encode(): path for path in (*INFERENCE_PATHS, *PATHS)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +69,11 @@ class Parts:
     labels: KeyLabels
     media: Media
     engines: Mapping[str, Engine]
+    tracer: Tracer | None
 
     def closable(self) -> set[Closable]:
         """What has to be closed in the end."""
-        parts = {self.access, self.quotas, self.usage_log, self.media, *self.engines.values()}
+        parts = {self.access, self.quotas, self.usage_log, self.media, self.tracer, *self.engines.values()}
         return {part for part in parts if part is not None}
 
 
@@ -81,7 +87,9 @@ class Generation:
         self._retired = False
         self._idle = asyncio.Event()
         catalog = Catalog(settings.models)
-        accounting = Accounting(lasting.metrics, parts.labels, parts.usage_log, settings.server.access_log)
+        accounting = Accounting(
+            lasting.metrics, parts.labels, parts.usage_log, parts.tracer, settings.server.access_log
+        )
         self.edge = edge = Edge(
             settings=settings,
             access=parts.access,
@@ -91,24 +99,36 @@ class Generation:
             admission=lasting.admission,
             bodies=lasting.bodies,
             accounting=accounting,
+            tracer=parts.tracer,
             metrics=lasting.metrics,
         )
         inference = Inference(edge, parts.media, parts.engines)
         speech = Transcriptions(edge, parts.media, parts.engines)
-        self._routes: Mapping[str, Application] = MappingProxyType(
+        self._handlers: Mapping[str, Handler] = MappingProxyType(
             dict.fromkeys(INFERENCE_PATHS, inference) | dict.fromkeys(PATHS, speech)
         )
         self._rest = RequestLog(_rest(edge, lasting.started))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Inference apart, FastAPI answers."""
+    async def answer(self, call: Call) -> None:
+        """Answers a call of an inference route."""
         self._in_flight += 1
         try:
-            await self._routes.get(scope["path"], self._rest)(scope, receive, send)
+            await self._handlers[call.path](call)
         finally:
-            self._in_flight -= 1
-            if self._retired and not self._in_flight:
-                self._idle.set()
+            self._end_one()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The other routes, as an ASGI application."""
+        self._in_flight += 1
+        try:
+            await self._rest(scope, receive, send)
+        finally:
+            self._end_one()
+
+    def _end_one(self) -> None:
+        self._in_flight -= 1
+        if self._retired and not self._in_flight:
+            self._idle.set()
 
     async def retire(self) -> None:
         """Waits until every request that it has begun has ended. None begins any more."""

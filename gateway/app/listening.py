@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
+from functools import partial
 
 import uvicorn
 
-from gateway.app.inbound import Inbound
+from gateway.app.inbound import Inbound, Public
 from gateway.errors import ConfigurationError
 
 #: Load balancers keep connections open for 60 s or more; closing before they do loses requests.
@@ -18,16 +19,22 @@ KEEP_ALIVE_SECONDS = 75
 class Server(uvicorn.Server):
     """uvicorn's server, without its signal handlers: two run in one process."""
 
+    def stop(self) -> None:
+        """Takes no more connections, and lets what is running finish."""
+        self.should_exit = True
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def server(app: object, drain_seconds: float) -> Server:
-    """A server for an ASGI application that lets running requests finish for that long."""
+def server(app: object, drain_seconds: float, public: Public | None = None) -> Server:
+    """A server for an ASGI application that lets running requests finish for that long. What `public` answers goes
+    there instead.
+    """
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=Inbound,
+        http=partial(Inbound, public=public),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
+from gateway import tracing
 from gateway.access.authentication import Access
 from gateway.access.jwt import Tokens
 from gateway.access.keys import KeyStore
@@ -16,6 +17,8 @@ from gateway.errors import ConfigurationError
 from gateway.media.inline import Media
 from gateway.metrics import Metrics
 from gateway.settings import AuthSettings, Grant, Settings
+from gateway.tracing import Tracer
+from gateway.upstream.discovery import discovery
 from gateway.upstream.pool import Engine
 from gateway.usage_log import UsageLog
 from gateway.usage_log.file import check as check_file
@@ -46,11 +49,12 @@ def make(settings: Settings, metrics: Metrics, before: Generation | None) -> Par
     return Parts(
         # What may be refused comes first.
         access=kept("auth", "access", lambda: access(settings)),
+        tracer=kept("tracing", "tracer", lambda: Tracer.of(settings.tracing)),
         usage_log=kept("usage", "usage_log", lambda: _usage_log(settings, metrics)),
         labels=kept("usage", "labels", lambda: KeyLabels(settings.usage.max_keys_in_metrics)),
         quotas=_kept_quotas(settings, before),
         media=kept("media", "media", lambda: Media(settings.media, metrics)),
-        engines={name: _engine(name, settings, before) for name in settings.engines},
+        engines={name: _engine(name, settings, metrics, before) for name in settings.engines},
     )
 
 
@@ -58,6 +62,11 @@ def check(settings: Settings) -> None:
     """Raises ConfigurationError where the gateway could not start by these settings, as far as that can be told."""
     _require_enough(settings)
     access(settings)
+    tracing.check(settings.tracing)
+    for engine in settings.engines.values():
+        # A cluster's own addresses can be told inside of it alone.
+        if engine.kubernetes is None:
+            discovery(engine)
     if settings.usage.file is not None:
         check_file(settings.usage.file)
     _quotas(settings)
@@ -152,9 +161,34 @@ def _quotas(settings: Settings) -> Quotas:
     return SharedQuotas(settings.quotas.store)
 
 
-def _engine(name: str, settings: Settings, before: Generation | None) -> Engine:
+def _engine(name: str, settings: Settings, metrics: Metrics, before: Generation | None) -> Engine:
     old = before.parts.engines.get(name) if before is not None else None
-    return old if old is not None and old.settings == settings.engines[name] else Engine(name, settings.engines[name])
+    if old is not None and old.settings == settings.engines[name]:
+        return old
+    engine = Engine(name, settings.engines[name])
+    _show(engine, metrics)
+    return engine
+
+
+def _show(engine: Engine, metrics: Metrics) -> None:
+    """Has the metrics tell of an engine."""
+
+    def count(_: str, event: str) -> None:
+        metrics.engine_events.labels(engine.name, event).inc()
+
+    engine.on_event = count
+    metrics.engine_held.labels(engine.name).set_function(lambda: engine.held)
+    metrics.engine_in_flight.labels(engine.name).set_function(lambda: engine.in_flight)
+    metrics.engine_replicas.labels(engine.name, "known").set_function(lambda: len(engine.replicas))
+    metrics.engine_replicas.labels(engine.name, "usable").set_function(lambda: engine.usable)
+
+
+def forget(engine: str, metrics: Metrics) -> None:
+    """Has the metrics tell no more of an engine that is gone."""
+    for family in (metrics.engine_ready, metrics.engine_held, metrics.engine_in_flight):
+        family.remove(engine)
+    for state in ("known", "usable"):
+        metrics.engine_replicas.remove(engine, state)
 
 
 def _refuse_fixed(settings: Settings, before: Settings) -> None:

@@ -43,8 +43,8 @@ class Route:
     """Fields for requests that lack them, as JSON; those of the alias win over the target's."""
     overrides: Mapping[str, msgspec.Raw]
     """Fields for all requests, likewise. They win over all defaults."""
-    headers: Headers
-    """For every reply: `x-gemma-model`, and `Deprecation`, `Sunset` and `Link` where the alias goes away."""
+    head: bytes
+    """For every reply, as lines: `x-gemma-model`, and `Deprecation`, `Sunset` and `Link` where the alias goes away."""
     limited: tuple[tuple[str, Limits], ...]
     """The names, of alias and target, that have limits of their own, with those: a request counts for both."""
     rename: bytes | None
@@ -92,7 +92,7 @@ def _build(alias: str, target: str, models: Models, fallbacks: tuple[Route, ...]
         model=_with_facts(called, source, served_name),
         defaults=_encoded(answering.defaults, called.defaults),
         overrides=_encoded(answering.overrides, called.overrides),
-        headers=_headers(served_name if target == CATCH_ALL else target, called.deprecated),
+        head=_head(served_name if target == CATCH_ALL else target, called.deprecated),
         limited=_limited((alias, target), models),
         rename=msgspec.json.encode(alias) if renamed else None,
         rename_from=b'"model":' + msgspec.json.encode(served_name),
@@ -115,9 +115,9 @@ def _limited(names: Sequence[str], models: Models) -> tuple[tuple[str, Limits], 
     return tuple((name, models[name].limits) for name in dict.fromkeys(names) if models[name].limits != _NO_LIMITS)
 
 
-def _headers(answers: str, deprecated: Deprecation | None) -> Headers:
-    name = (b"x-gemma-model", _in_url(answers).encode())
-    return (name,) if deprecated is None else (name, *_farewell(deprecated))
+def _head(answers: str, deprecated: Deprecation | None) -> bytes:
+    fields = [(b"x-gemma-model", _in_url(answers).encode()), *(_farewell(deprecated) if deprecated else ())]
+    return b"".join(b"%b: %b\r\n" % field for field in fields)
 
 
 def _farewell(deprecated: Deprecation) -> Headers:

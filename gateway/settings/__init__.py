@@ -70,6 +70,7 @@ from gateway.settings.fields import (
 from gateway.settings.media import MediaSettings
 from gateway.settings.models import Deprecation, ModelSettings, ResponseModel, Sticky, Target
 from gateway.settings.server import LogSettings, ServerSettings
+from gateway.settings.tracing import TracingSettings
 
 __all__ = [
     "MIB",
@@ -108,6 +109,7 @@ __all__ = [
     "Sticky",
     "StoreSettings",
     "Target",
+    "TracingSettings",
     "UsageSettings",
     "add_to_environment_list",
     "environment",
@@ -137,6 +139,7 @@ class Settings(BaseSettings):
     quotas: QuotaSettings = QuotaSettings()
     usage: UsageSettings = UsageSettings()
     logs: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

@@ -53,7 +53,7 @@ class KubernetesSettings(Frozen):
     namespace: str | None = None
     """Where it is. None: the gateway's own."""
     port: str | int = "http"
-    """Name or number of the Service's port."""
+    """Name of the Service's port, or the number at which the Pods listen (`targetPort`)."""
 
 
 class Policy(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gateway.settings.fields import MIB, Count, Frozen, Port, Seconds
 
@@ -25,12 +25,19 @@ class ServerSettings(Frozen):
     drain_delay_seconds: Annotated[float, Field(ge=0)] = 0
     """How much of that load balancers get to notice, by /readyz, that new connections should go elsewhere."""
     stream_comment_seconds: Seconds | None = None
-    """A stream on which nothing was sent for so long gets an SSE comment, so that proxies do not take a long prefill for
-    a dead connection. None: no comments."""
+    """A stream on which nothing was sent for so long gets an SSE comment: proxies take a long prefill for a dead
+    connection. None: no comments."""
     max_body_bytes: Count = 64 * MIB
     """Largest request body; more is a 413."""
     access_log: bool = True
     """One line for each request."""
+
+
+    @model_validator(mode="after")
+    def _time_left_to_drain(self) -> ServerSettings:
+        if self.drain_delay_seconds and self.drain_delay_seconds >= self.drain_seconds:
+            raise ValueError("drain_delay_seconds must be less than drain_seconds, of which it is a part")
+        return self
 
 
 class LogSettings(Frozen):

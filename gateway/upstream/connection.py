@@ -16,37 +16,49 @@ from gateway.settings import EngineSettings
 #: Bytes of a reply held for a slow client before reading from the engine stops.
 HIGH_WATER = 256 * 1024
 
+_NEVER = float("inf")
+
 
 class StaleConnectionError(Exception):
     """A kept-alive connection was closed by the engine before any byte of the reply: nothing was lost."""
 
 
 class Connection(asyncio.Protocol):
-    """Sends one request after the other and hands out the reply's bytes as they come."""
+    """Sends one request after the other and hands out the reply's bytes as they come.
+
+    Time is watched by one timer for the connection's life, which looks at the deadline now and then: setting a timer
+    for each request, let alone each chunk, would cost more than the rest of this class.
+    """
 
     def __init__(self, settings: EngineSettings) -> None:
-        self._settings = settings
         self._loop = asyncio.get_running_loop()
+        self._now = self._loop.time
+        self._first_byte_seconds = settings.first_byte_seconds
+        self._idle_seconds = settings.idle_seconds
+        self._total_seconds = settings.total_seconds or _NEVER
+        self._shortest = min(self._first_byte_seconds, self._idle_seconds, self._total_seconds)
         self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiter: asyncio.Future[None] | None = None
+        self._feed: Callable[[bytes], None] | None = None
+        self._chunks: list[bytes] = []
         self.reused = False
         self.idle_since = 0.0
         self._reset()
 
     def _reset(self) -> None:
-        self._stop_timer()
-        self._parser = httptools.HttpResponseParser(self)
-        self._waiter: asyncio.Future[None] | None = None
-        self._chunks: list[bytes] = []
         self._held = 0
         self._paused = False
         self._heard = False
         self._error: Exception | None = None
-        self._last_heard = 0.0
+        #: The last byte that came, or the request; and when all must be over.
+        self._last_heard = self._ends = _NEVER
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.head_complete = False
         self.complete = False
+        self._has_body = False
         self._keep_alive = False
 
     @property
@@ -60,7 +72,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Drops the connection at once: an engine that is still generating stops."""
-        self._stop_timer()
+        self._feed = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -73,18 +85,28 @@ class Connection(asyncio.Protocol):
         """
         if self.reused:
             self._reset()
-        if self.closed:
+        transport = self._transport
+        if transport is None or transport.is_closing():
             raise StaleConnectionError
-        transport = cast(asyncio.Transport, self._transport)
-        self._arm(self._settings.first_byte_seconds, self._first_byte_late)
+        self._last_heard = now = self._now()
+        self._ends = now + self._total_seconds
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._shortest, self._look)
         transport.writelines((head, *body))
         while not self.head_complete:
-            self._raise_error()
+            if self._error is not None:
+                raise self._error
             await self._wait()
-        self._stop_timer()
-        if not self.complete:
-            self._last_heard = self._loop.time()
-            self._arm(self._settings.idle_seconds, self._check_idle)
+
+    async def wait_for_body(self) -> None:
+        """Waits until a byte of the reply's body has come, or its end.
+
+        Raises EngineFailedError or EngineTimeoutError.
+        """
+        while not (self._has_body or self.complete):
+            if self._error is not None:
+                raise self._error
+            await self._wait()
 
     async def read(self) -> bytes:
         """The bytes of the reply's body that have come; waits for some; b"" at the end.
@@ -92,21 +114,53 @@ class Connection(asyncio.Protocol):
         Raises EngineFailedError or EngineTimeoutError, after the bytes that came before the fault.
         """
         while not self._chunks:
-            self._raise_error()
+            if self._error is not None:
+                raise self._error
             if self.complete:
                 return b""
             await self._wait()
+        return self._take()
+
+    async def relay(self, feed: Callable[[bytes], None]) -> None:
+        """Hands the bytes of the reply's body to `feed` as they come, without a wait in between, until the end.
+
+        Raises what `feed` raises, EngineFailedError, or EngineTimeoutError.
+        """
+        if self._chunks:
+            feed(self._take())
+        self._feed = feed
+        try:
+            while not self.complete:
+                if self._error is not None:
+                    raise self._error
+                await self._wait()
+        finally:
+            self._feed = None
+        if self._error is not None:
+            raise self._error
+
+    def pause(self) -> None:
+        """Reads no more until `resume`: whoever the bytes are for is slower. That is no silence of the engine."""
+        if not self._paused and self._transport is not None and not self.complete:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Reads on."""
+        if self._paused:
+            self._paused = False
+            self._last_heard = self._now()
+            if self._transport is not None:
+                self._transport.resume_reading()
+
+    def _take(self) -> bytes:
         chunks = self._chunks
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._chunks = []
         self._held = 0
         if self._paused:
-            self._resume()
+            self.resume()
         return data
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
@@ -126,28 +180,34 @@ class Connection(asyncio.Protocol):
 
     # Time
 
-    def _arm(self, seconds: float, callback: Callable[[], None]) -> None:
-        self._timer = self._loop.call_later(seconds, callback)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _first_byte_late(self) -> None:
-        limit = self._settings.first_byte_seconds
-        self._fail(EngineTimeoutError(f"The engine did not answer within {limit:g} s (first_byte_seconds)."))
-        self.close()
-
-    def _check_idle(self) -> None:
-        """Re-arms instead of being re-armed by every chunk: one clock read a chunk is all that costs."""
-        limit = self._settings.idle_seconds
-        silent = 0.0 if self._paused else self._loop.time() - self._last_heard
-        if silent < limit:
-            self._arm(limit - silent, self._check_idle)
+    def _look(self) -> None:
+        """No limit is shorter than the time between two looks, so that none is missed."""
+        self._watch = None
+        if self.closed:
             return
-        self._fail(EngineTimeoutError(f"The engine was silent for {limit:g} s (idle_seconds)."))
-        self.close()
+        now = self._now()
+        deadline = self._deadline()
+        if now < deadline:
+            wait = min(deadline - now, self._shortest)
+            self._watch = self._loop.call_later(wait, self._look)
+        else:
+            self._fail(EngineTimeoutError(self._overdue(now)))
+            self.close()
+
+    def _deadline(self) -> float:
+        if self.complete or self._last_heard == _NEVER:
+            return _NEVER
+        if self._paused:
+            return self._ends
+        silence = self._idle_seconds if self._has_body else self._first_byte_seconds
+        return min(self._last_heard + silence, self._ends)
+
+    def _overdue(self, now: float) -> str:
+        if now >= self._ends:
+            return f"The engine had not answered in full after {self._total_seconds:g} s (total_seconds)."
+        if self._has_body:
+            return f"The engine was silent for {self._idle_seconds:g} s (idle_seconds)."
+        return f"The engine did not answer within {self._first_byte_seconds:g} s (first_byte_seconds)."
 
     # asyncio.Protocol
 
@@ -155,22 +215,47 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        if self.complete:
+            # Nothing was asked for: whatever this is, it must not be taken for the next reply.
+            self.close()
+            return
         self._heard = True
-        self._last_heard = self._loop.time()
+        if self._has_body:
+            self._last_heard = self._now()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._fail(EngineFailedError("The engine sent something that is not HTTP."))
             self.close()
             return
-        self._wake()
+        if self._feed is None:
+            if self._waiter is not None:
+                self._wake()
+            return
+        if self._chunks:
+            self._hand_over(self._feed)
+        if self.complete:
+            self._wake()
+
+    def _hand_over(self, feed: Callable[[bytes], None]) -> None:
+        chunks = self._chunks
+        self._chunks = []
+        self._held = 0
+        try:
+            feed(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        except Exception as fault:  # noqa: BLE001 - raised again where the reply is waited for
+            # Also after the last byte: then there is nothing to drop, but the fault must be heard.
+            self._error = self._error or fault
+            self._wake()
 
     def eof_received(self) -> None:
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
         self._transport = None
-        self._stop_timer()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         if self.reused and not self._heard:
             self._fail(StaleConnectionError())
         else:
@@ -187,31 +272,26 @@ class Connection(asyncio.Protocol):
             self.head_complete = True
 
     def on_body(self, body: bytes) -> None:
+        if not self._has_body:
+            self._has_body = True
+            self._last_heard = self._now()
         self._chunks.append(body)
         self._held += len(body)
-        if self._held > HIGH_WATER and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
+        if self._held > HIGH_WATER and self._feed is None:
+            self.pause()
 
     def on_message_complete(self) -> None:
         if self.head_complete:
             self.complete = True
             self._keep_alive = bool(self._parser.should_keep_alive())
-            self._stop_timer()
-
-    def _resume(self) -> None:
-        self._paused = False
-        self._last_heard = self._loop.time()
-        if self._transport is not None:
-            self._transport.resume_reading()
 
 
-async def connect(settings: EngineSettings) -> Connection:
-    """Opens a connection.
+async def connect(settings: EngineSettings, url: str | None = None) -> Connection:
+    """Opens a connection to `url`, or else to the only replica that the settings name.
 
     Raises EngineUnavailableError where nothing listens, or nothing answers within `connect_seconds`.
     """
-    parts = urlsplit(settings.url)
+    parts = urlsplit(url or settings.url or "")
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(settings.connect_seconds):

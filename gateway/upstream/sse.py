@@ -16,6 +16,8 @@ MAX_EVENT = 16 * 1024 * 1024
 #: vLLM serializes without blanks, so these bytes cannot occur inside a JSON string: its quotes are escaped there.
 USAGE_MARK = b'"usage":{'
 ERROR_MARKS = (b'data: {"error":', b"event: error\n")
+#: In all of those: one search where there is no error.
+ERROR_MARK = b"error"
 EMPTY_CHOICES_MARK = b'"choices":[]'
 END = b"\n\n"
 

@@ -88,8 +88,11 @@ async def refused(quotas: Quotas, subjects: list[Subject], tokens: int) -> RateL
 
 
 def told(entry: Entry | RateLimitError) -> dict[str, str]:
-    headers = entry.headers() if isinstance(entry, RateLimitError) else entry.headers
-    return {name.decode().removeprefix("x-ratelimit-"): value.decode() for name, value in headers}
+    if isinstance(entry, RateLimitError):
+        fields = entry.headers()
+    else:
+        fields = [(name, value) for name, _, value in (line.partition(b": ") for line in entry.head.splitlines())]
+    return {name.decode().removeprefix("x-ratelimit-"): value.decode() for name, value in fields}
 
 
 async def test_requests_beyond_the_limit_are_refused(quotas: Quotas) -> None:

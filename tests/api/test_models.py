@@ -13,7 +13,7 @@ from openai.types import Model
 
 from gateway.access.callers import Caller
 from gateway.api import handlers, models
-from gateway.api.client import Scope, header
+from gateway.api.call import Fields
 from gateway.catalog import Catalog
 from gateway.errors import AuthenticationError
 from gateway.settings import Grant, ModelSettings
@@ -40,9 +40,10 @@ def catalog(tree: dict[str, dict[str, Any]]) -> Catalog:
     return Catalog({name: ModelSettings.model_validate(model) for name, model in tree.items()})
 
 
-async def by_key(scope: Scope) -> Caller:
+async def by_key(headers: Fields, peer: str | None) -> Caller:
+    assert peer is not None
     callers = {b"Bearer all": ALL, b"Bearer few": FEW}
-    caller = callers.get(header(scope, b"authorization") or b"")
+    caller = callers.get(headers.get(b"authorization", b""))
     if caller is None:
         raise AuthenticationError("No API key was provided.")
     return caller
