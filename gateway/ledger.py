@@ -52,6 +52,13 @@ class Ledger:
         if count > self.limit:
             raise self._too_large(f"it takes more than {self.limit} bytes ({self._setting})")
 
+    def take(self, count: int) -> bool:
+        """Adds `count` bytes if there is room for them; whether there was."""
+        if self._total + count > self.limit:
+            return False
+        self._total += count
+        return True
+
     def change(self, count: int) -> None:
         """Adds `count` bytes, or takes them off where it is negative.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
-from gateway.series import Counts, Spread
+from gateway.series import Arrears, Counts, Spread
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -22,6 +22,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        #: Asked first whenever the series are read: what is still to be counted.
+        self.arrears = Arrears(registry)
         ProcessCollector(registry=registry)
         self.requests = Counts(
             "gemma_gateway_requests",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -85,9 +85,19 @@ class InferenceRequest(msgspec.Struct, frozen=True):
             fields[name] = msgspec.Raw(_encode(value))
         return InferenceRequest(self.path, fields, None, (*self.payloads, *payloads))
 
-    def with_raw(self, defaults: Mapping[str, msgspec.Raw], overrides: Mapping[str, msgspec.Raw]) -> InferenceRequest:
-        """A request with `defaults` where it lacks those fields, and `overrides` in any case; values are raw JSON."""
-        return InferenceRequest(self.path, {**defaults, **self.fields, **overrides}, None, self.payloads)
+    def with_raw(
+        self,
+        defaults: Mapping[str, msgspec.Raw],
+        overrides: Mapping[str, msgspec.Raw],
+        without: Iterable[str] = (),
+    ) -> InferenceRequest:
+        """A request with `defaults` where it lacks those fields, and `overrides` in any case, less the fields in
+        `without`; values are raw JSON.
+        """
+        fields = {**defaults, **self.fields, **overrides}
+        for name in without:
+            fields.pop(name, None)
+        return InferenceRequest(self.path, fields, None, self.payloads)
 
     @property
     def text_bytes(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
@@ -16,6 +16,29 @@ from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricF
 from prometheus_client.registry import Collector
 
 Labels = tuple[str, ...]
+
+
+class Arrears(Collector):
+    """Has what is still to be counted counted before any series is read. To be registered first."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._settle: dict[Callable[[], None], None] = {}
+        registry.register(self)
+
+    def add(self, settle: Callable[[], None]) -> None:
+        """`settle` is called once, at the next reading."""
+        self._settle[settle] = None
+
+    def describe(self) -> Iterable[Metric]:
+        """None of its own."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        """None of its own."""
+        due, self._settle = self._settle, {}
+        for settle in due:
+            settle()
+        return []
 
 
 class Counts(Collector):

@@ -41,7 +41,7 @@ class Bare:
         relay = Relay(
             call, seen, Dialect.OPENAI, headers, hide_usage=False, media_tokens={}, rename=None, retry_after=2
         )
-        to_send = exchange.headers(call, seen.request_id)
+        to_send = exchange.headers(call, seen)
         with await self._engine.send(b"POST", seen.path, request.encode(), to_send) as reply:
             await relay.run(reply)
 

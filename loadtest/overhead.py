@@ -62,7 +62,8 @@ def _until_ready(proxy: Proxy, port: int) -> None:
 
 
 def run(scenario: Scenario, those: Sequence[Proxy], rounds: int, seconds: float) -> dict[str, list[Sample]]:
-    """The samples of one scenario by proxy."""
+    """The samples of one scenario by proxy, as many as `rounds` and the scenario allow."""
+    rounds = min(rounds, scenario.most_rounds)
     engine = free_port()
     samples: dict[str, list[Sample]] = {proxy.name: [] for proxy in those}
     with ExitStack() as stack:
@@ -97,7 +98,7 @@ def _chosen(names: tuple[str, ...]) -> list[Scenario]:
 
 @click.command(help=__doc__)
 @click.option("--scenario", "names", multiple=True, help="Only these: small-1, small-16, small for both, and so on.")
-@click.option("--rounds", type=int, help="Times that each proxy is measured; default: 5, or 2 if quick.")
+@click.option("--rounds", type=int, help="Times that each proxy is measured; default: 5, or 1 if quick.")
 @click.option("--seconds", type=float, help="Length of one measurement; default: 2, or 1 if quick.")
 @click.option("--quick", is_flag=True, help="For a first look.")
 @click.option("--vllm-router", help="Its program; default: as in PATH.")
@@ -125,7 +126,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         those = [proxy for proxy in proxies.found(Path(folder), programs) if proxy.name not in without]
         for scenario in scenarios:
-            results[scenario.name] = run(scenario, those, rounds or (2 if quick else 5), seconds or (1 if quick else 2))
+            results[scenario.name] = run(scenario, those, rounds or (1 if quick else 5), seconds or (1 if quick else 2))
             click.echo(report.table(scenario, results[scenario.name]))
     click.echo(report.verdicts(scenarios, results))
     if json_file is not None:

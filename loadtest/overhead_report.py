@@ -165,7 +165,7 @@ def draw(scenarios: Sequence[Scenario], results: Results, target: Path) -> None:
         middles = [statistics.median(own) for own in proxies.values()]
         spread = [np.abs(np.percentile(own, (25, 75)) - statistics.median(own)) for own in proxies.values()]
         bars = axes.bar(list(proxies), middles, yerr=np.array(spread).T, color=[_colour(name) for name in proxies])
-        axes.bar_label(bars, fmt="{:,.4g}")
+        axes.bar_label(bars, fmt=_short)
         axes.margins(y=0.15)
         axes.set(title=scenario.title, ylabel=_COST[scenario.unit])
         # LiteLLM would leave nothing to see of the others.
@@ -173,6 +173,10 @@ def draw(scenarios: Sequence[Scenario], results: Results, target: Path) -> None:
     for axes in panels[len(scenarios) :]:
         axes.set_visible(False)
     figure.savefig(target, dpi=150)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def _colour(proxy: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +28,25 @@ class Received:
 
 Behaviour = Callable[[Received, asyncio.StreamWriter], Awaitable[None]]
 
+#: What our engine process says while it starts or drains.
+AWAY = b'{"error":{"message":"The engine is draining and takes no new requests.","code":"engine_unavailable"}}'
+
+
+class Reader(asyncio.StreamReader):
+    """Tells as well when the other side has hung up, before anybody has read that far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hung_up = asyncio.Event()
+
+    def feed_eof(self) -> None:
+        super().feed_eof()
+        self.hung_up.set()
+
+    def set_exception(self, exc: Exception) -> None:
+        super().set_exception(exc)
+        self.hung_up.set()
+
 
 @dataclass
 class FakeEngine:
@@ -37,7 +57,11 @@ class FakeEngine:
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
     running: int = 0
+    #: Requests that came while it was away.
+    refused: int = 0
     healthy: bool = True
+    #: Starts or drains: `/health` is 503, and requests are refused as our engine process refuses them then.
+    away: bool = False
     #: How long it takes to say so.
     health_seconds: float = 0
     models: tuple[str, ...] = ("served",)
@@ -50,14 +74,14 @@ class FakeEngine:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: Reader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._writers[writer] = asyncio.current_task()
         try:
             while (request := await _read(reader)) is not None:
                 if request.path == "/health":
                     await asyncio.sleep(self.health_seconds)
-                    await reply(b"", status=200 if self.healthy else 503)(request, writer)
+                    await reply(b"", status=200 if self.healthy and not self.away else 503)(request, writer)
                     continue
                 if request.path == "/v1/models":
                     await reply(compact({"data": [{"id": name} for name in self.models]}))(request, writer)
@@ -65,6 +89,10 @@ class FakeEngine:
                 if request.path.startswith("/metrics"):
                     self.scrapes.append(request.path)
                     await reply(self.metrics, status=200 if self.metrics else 404)(request, writer)
+                    continue
+                if self.away:
+                    self.refused += 1
+                    await reply(AWAY, status=503, retry_after="5")(request, writer)
                     continue
                 self.requests.append(request)
                 await self._answer(request, reader, writer)
@@ -75,7 +103,9 @@ class FakeEngine:
             writer.close()
 
     async def start(self, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self.serve, "127.0.0.1", port)
+        loop = asyncio.get_running_loop()
+        make = functools.partial(_protocol, self.serve)
+        self._server = await loop.create_server(make, "127.0.0.1", port, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
 
     @property
@@ -90,11 +120,24 @@ class FakeEngine:
         for writer in self._writers:
             abort(writer)
 
-    async def _answer(self, request: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def restart(self, seconds: float = 0.1) -> None:
+        """As our engine process and its successor: refuses what is new, lets what runs finish, ends, starts after some
+        seconds at the same address, and is ready after as many.
+        """
+        self.away = True
+        while self.running:
+            await asyncio.sleep(0.01)
+        self.die()
+        await asyncio.sleep(seconds)
+        await self.start(self.port)
+        await asyncio.sleep(seconds)
+        self.away = False
+
+    async def _answer(self, request: Received, reader: Reader, writer: asyncio.StreamWriter) -> None:
         """Stops at once when the gateway hangs up, as vLLM does."""
         self.running += 1
         answer = asyncio.ensure_future(self.behaviour(request, writer))
-        hang_up = asyncio.ensure_future(_closed(reader))
+        hang_up = asyncio.ensure_future(reader.hung_up.wait())
         try:
             await asyncio.wait((answer, hang_up), return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
@@ -121,9 +164,10 @@ async def running() -> AsyncIterator[FakeEngine]:
         await asyncio.gather(*left)
 
 
-async def _closed(reader: asyncio.StreamReader) -> None:
-    while not reader.at_eof():
-        await asyncio.sleep(0.005)
+def _protocol(serve: Callable[[Reader, asyncio.StreamWriter], Awaitable[None]]) -> asyncio.StreamReaderProtocol:
+    """What `asyncio.start_server` would make, but with a reader of ours."""
+    reader = Reader()
+    return asyncio.StreamReaderProtocol(reader, lambda _, writer: serve(reader, writer))
 
 
 async def _read(reader: asyncio.StreamReader) -> Received | None:
@@ -190,6 +234,11 @@ def event(text: str, model: str = "m") -> bytes:
     """One chunk of a streamed chat completion."""
     choices = [{"index": 0, "delta": {"content": text}, "finish_reason": None}]
     return data({"id": "chatcmpl-1", "model": model, "choices": choices})
+
+
+def streamed(request: Received) -> bool:
+    """Whether a stream was asked for."""
+    return bool(request.json().get("stream"))
 
 
 async def begin(writer: asyncio.StreamWriter) -> None:

@@ -78,6 +78,13 @@ class Admission:
         """
         return Place(self, caller_id, priority)
 
+    def enter(self) -> bool:
+        """Takes a place, to be freed by `leave`, if there is one."""
+        if self.in_flight >= self.cap:
+            return False
+        self.in_flight += 1
+        return True
+
     async def wait(self, place: Place) -> None:
         """Waits for a place for a request that has none; raises OverloadedError as `place` says."""
         loop = asyncio.get_running_loop()

@@ -16,6 +16,9 @@ from gateway.settings import AuthSettings, is_loopback
 Source = Callable[[], tuple[str | None, Sequence[bytes]]]
 
 
+_BEARER = (b"Bearer ", b"bearer ")
+
+
 class Access:
     """Decides who a request comes from. Without keys and tokens the gateway is open: any key, or none, will do."""
 
@@ -58,6 +61,15 @@ class Access:
     def replace_keys(self, store: KeyStore) -> None:
         """From the next request on, these are the keys."""
         self._store = store
+
+    def by_key(self, authorization: bytes | None, api_key: bytes | None) -> Caller | None:
+        """The caller where a key tells it, or where the gateway is open; None: `authenticate` knows more."""
+        store = self._store
+        if store is None:
+            return ANONYMOUS if self.tokens is None else None
+        if authorization is not None and authorization[:7] in _BEARER:
+            return store.find(authorization[7:].decode("latin-1"))
+        return None if api_key is None or authorization is not None else store.find(api_key.decode("latin-1"))
 
     async def authenticate(self, authorization: bytes | None, api_key: bytes | None, source: Source) -> Caller:
         """The caller of a request with these `authorization` and `x-api-key` header values.

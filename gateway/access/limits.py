@@ -159,14 +159,14 @@ def headers(requests: Standing | None, tokens: Standing | None) -> Headers:
         found = [
             (b"x-ratelimit-limit-requests", b"%d" % limit),
             (b"x-ratelimit-remaining-requests", b"%d" % remaining if remaining > 0 else b"0"),
-            (b"x-ratelimit-reset-requests", _reset(-(-reset // 1000))),
+            (b"x-ratelimit-reset-requests", _reset(reset)),
         ]
     if tokens is not None:
         remaining, limit, reset = tokens
         found += (
             (b"x-ratelimit-limit-tokens", b"%d" % limit),
             (b"x-ratelimit-remaining-tokens", b"%d" % remaining if remaining > 0 else b"0"),
-            (b"x-ratelimit-reset-tokens", _reset(-(-reset // 1000))),
+            (b"x-ratelimit-reset-tokens", _reset(reset)),
         )
     return found
 
@@ -179,17 +179,23 @@ def head(requests: Standing | None, tokens: Standing | None) -> bytes:
         lines = (
             b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
             b"x-ratelimit-reset-requests: %b\r\n"
-        ) % (limit, remaining if remaining > 0 else 0, _reset(-(-reset // 1000)))
+        ) % (limit, remaining if remaining > 0 else 0, _reset(reset))
     if tokens is not None:
         remaining, limit, reset = tokens
         lines += (
             b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %b\r\n"
-        ) % (limit, remaining if remaining > 0 else 0, _reset(-(-reset // 1000)))
+        ) % (limit, remaining if remaining > 0 else 0, _reset(reset))
     return lines
 
 
+def _reset(microseconds: int) -> bytes:
+    """Rounded up, to tenths of seconds where it is one or more: there are few of those, so that they are remembered."""
+    milliseconds = -(-microseconds // 1000)
+    return _told(milliseconds if milliseconds < 1000 else -(-milliseconds // 100) * 100)
+
+
 @lru_cache(4096)
-def _reset(milliseconds: int) -> bytes:
+def _told(milliseconds: int) -> bytes:
     return duration(milliseconds).encode()
 
 

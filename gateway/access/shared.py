@@ -71,6 +71,10 @@ class SharedQuotas:
         """Whether the store answers."""
         return self.store.available
 
+    def enter_now(self, subjects: Sequence[Subject], tokens: int) -> Entry | None:  # noqa: ARG002
+        """The store has to be waited for."""
+        return UNLIMITED if not subjects else None
+
     async def enter(self, subjects: Sequence[Subject], tokens: int) -> Entry:
         """Charges a request, as `Quotas` says. Raises OverloadedError (503) where `on_failure` is closed."""
         limits = meters(subjects, self._rules)

@@ -18,17 +18,20 @@ class Window:
     `slot` is the length of a slot, a hundredth of the window's. It and all times are whole microseconds of one clock,
     which never goes back. Calls take constant time, the forgetting of old slots spread over them.
 
-    `total` is what counts at any time before `until`; from then on `forget` comes first. `used` does both, for those
-    who need not count nanoseconds.
+    `total` is what counts at any time before `until`; from then on `forget` comes first. `used` does both. Before
+    `latest_end` an amount goes into the slot `latest`, where `amounts` has it already. That is for those who count
+    nanoseconds.
     """
 
-    __slots__ = ("_amounts", "_slot", "total", "until")
+    __slots__ = ("_slot", "amounts", "latest", "latest_end", "total", "until")
 
     def __init__(self, slot: int) -> None:
         self._slot = slot
-        self._amounts: dict[int, int] = {}
+        self.amounts: dict[int, int] = {}
         self.total = 0
         self.until = _NEVER
+        self.latest = 0
+        self.latest_end = 0
 
     def used(self, now: int) -> int:
         """What counts at that time."""
@@ -39,25 +42,27 @@ class Window:
     def charge(self, now: int, amount: int) -> None:
         """Adds an amount."""
         slot = now // self._slot
-        amounts = self._amounts
+        amounts = self.amounts
         if slot in amounts:
             amounts[slot] += amount
         else:
             if not amounts:
                 self.until = self._end(slot)
             amounts[slot] = amount
+            self.latest = slot
+            self.latest_end = (slot + 1) * self._slot
         self.total += amount
 
     def adjust(self, charged: int, difference: int) -> None:
         """Corrects what was charged at the time `charged`, if that still counts."""
         slot = charged // self._slot
-        if slot in self._amounts:
-            self._amounts[slot] += difference
+        if slot in self.amounts:
+            self.amounts[slot] += difference
             self.total += difference
 
     def forget(self, now: int) -> None:
         """Forgets the slots that have left."""
-        amounts = self._amounts
+        amounts = self.amounts
         while amounts:
             first = next(iter(amounts))
             self.until = self._end(first)
@@ -65,6 +70,7 @@ class Window:
                 return
             self.total -= amounts.pop(first)
         self.until = _NEVER
+        self.latest_end = 0
 
     def wait(self, now: int, amount: int, limit: int) -> int:
         """Microseconds until `amount`, which is no more than `limit`, fits in beside what is used; 0: it does now.
@@ -78,8 +84,8 @@ class Window:
 
     def empty_in(self, now: int) -> int:
         """Microseconds until nothing is used any more, if nothing comes."""
-        for slot in reversed(self._amounts):
-            if self._amounts[slot]:
+        for slot in reversed(self.amounts):
+            if self.amounts[slot]:
                 end = (slot + 1 + SLOTS) * self._slot
                 return end - now if end > now else 0
         return 0
@@ -87,7 +93,7 @@ class Window:
     def _sums(self) -> Iterator[tuple[int, int]]:
         """Each slot with how much has left when it has."""
         left = 0
-        for slot, amount in self._amounts.items():
+        for slot, amount in self.amounts.items():
             left += amount
             yield slot, left
 

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import math
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gateway.access.callers import Caller
 from gateway.access.quota import Entry
 from gateway.api.estimate import NOTHING
-from gateway.api.observation import Observation
-from gateway.logs import access_logger
+from gateway.api.observation import UNKNOWN, Observation
+from gateway.logs.access import REASON, AccessLog, AccessRecord
 from gateway.metrics import Metrics
 from gateway.settings import Modality
 from gateway.tracing import RequestRecord, Tracer
 from gateway.upstream.sse import Usage
 from gateway.usage_log import Finish, UsageLog, UsageRecord
 
-#: Characters of an error's message in the access log.
-_REASON = 300
+#: Seconds that what has ended may be in arrears in metrics and logs.
+PERIOD = 0.05
 
 #: Tokens that an engine generates in a second for one request, at most.
 _FASTEST = 300
 
 #: What keys are counted as that came after too many others, and requests without one.
 OTHER, NOBODY = "other", "none"
+
+_NO_USAGE = Usage()
 
 
 class KeyLabels:
@@ -49,38 +50,61 @@ class KeyLabels:
         return label
 
 
-@dataclass(frozen=True, slots=True)
 class Accounting:
-    """Where the record of a request goes."""
+    """Where the record of a request goes: to its quotas at once, and elsewhere, with others', within PERIOD."""
 
-    metrics: Metrics
-    labels: KeyLabels
-    usage_log: UsageLog | None
-    tracer: Tracer | None
-    access_log: bool
+    def __init__(
+        self,
+        metrics: Metrics,
+        labels: KeyLabels,
+        usage_log: UsageLog | None,
+        tracer: Tracer | None,
+        access_log: AccessLog,
+    ) -> None:
+        self._metrics = metrics
+        self._labels = labels
+        self._usage_log = usage_log
+        self._tracer = tracer
+        self._access_log = access_log
+        self._ended: list[Observation] = []
 
     def close(self, seen: Observation) -> None:
-        """Settles, counts and logs a request that has ended."""
-        seconds = time.monotonic() - seen.started
-        estimated = seen.usage is None and _generated(seen)
-        usage = _guess(seen) if estimated else seen.usage
+        """Settles a request that has ended, and has it counted and logged."""
+        seen.seconds = time.monotonic() - seen.started
+        if seen.usage is None and _generated(seen):
+            seen.usage = _guess(seen)
+            seen.estimated = True
         if seen.entry is not None:
-            _settle(seen.entry, seen, usage)
-        finish = _finish(seen)
-        self._count(seen, usage, finish, seconds)
-        if self.usage_log is not None:
-            self.usage_log.write(_record(seen, usage, finish, seconds, estimated))
-        if self.tracer is not None and seen.trace is not None and seen.trace.sampled:
-            self.tracer.finish(seen.trace, _traced(seen, usage, finish, seconds))
-        if self.access_log and access_logger.isEnabledFor(logging.INFO):
-            access_logger.info("POST %s %d", seen.path, seen.status, extra={"fields": _fields(seen, usage, seconds)})
+            _settle(seen.entry, seen, seen.usage)
+        if not self._ended:
+            asyncio.get_running_loop().call_later(PERIOD, self.flush)
+            self._metrics.arrears.add(self.flush)
+        self._ended.append(seen)
 
-    def _count(self, seen: Observation, usage: Usage | None, finish: Finish, seconds: float) -> None:
-        metrics = self.metrics
-        path, model, key = seen.path, seen.model, self.labels.of(seen.caller)
+    def flush(self) -> None:
+        """Counts and logs what has ended. Many at a time take half as long as one after the other."""
+        ended, self._ended = self._ended, []
+        finishes = [_finish(seen) for seen in ended]
+        for seen, finish in zip(ended, finishes, strict=True):
+            self._count(seen, finish)
+        if self._usage_log is not None:
+            since = time.time() - time.monotonic()
+            for seen, finish in zip(ended, finishes, strict=True):
+                self._usage_log.write(_record(seen, finish, since))
+        if self._tracer is not None:
+            for seen, finish in zip(ended, finishes, strict=True):
+                if seen.trace is not None and seen.trace.sampled:
+                    self._tracer.finish(seen.trace, _traced(seen, finish))
+        if self._access_log.on and ended:
+            since = time.time() - time.monotonic()
+            self._access_log.write([_accessed(seen, since) for seen in ended])
+
+    def _count(self, seen: Observation, finish: Finish) -> None:
+        metrics, usage, route = self._metrics, seen.usage, seen.route
+        path, model, key = seen.path, UNKNOWN if route is None else route.alias, self._labels.of(seen.caller)
         metrics.requests.series[path, model, str(seen.status)] += 1
         metrics.key_requests.series[key, finish] += 1
-        metrics.duration.observe((path, model), seconds)
+        metrics.duration.observe((path, model), seen.seconds)
         if seen.first_byte is not None:
             metrics.first_byte.observe((path, model), seen.first_byte - seen.started)
         if usage is None:
@@ -126,17 +150,18 @@ def _finish(seen: Observation) -> Finish:
     return Finish.REFUSED if seen.status >= 400 else Finish.COMPLETE
 
 
-def _record(seen: Observation, usage: Usage | None, finish: Finish, seconds: float, estimated: bool) -> UsageRecord:
-    usage = usage or Usage()
+def _record(seen: Observation, finish: Finish, since: float) -> UsageRecord:
+    """`since` is Unix time when the monotonic clock was 0."""
+    usage, caller, route = seen.usage or _NO_USAGE, seen.caller, seen.route
     media = seen.media_tokens or {}
     return UsageRecord(
-        time=datetime.now(UTC),
+        time=datetime.fromtimestamp(since + seen.started + seen.seconds, UTC),
         request_id=seen.request_id,
-        key=seen.caller.id if seen.caller else None,
-        key_name=seen.caller.name if seen.caller else None,
-        model=seen.route.alias if seen.route else None,
-        target=seen.route.target if seen.route else None,
-        engine=seen.engine,
+        key=caller.id if caller else None,
+        key_name=caller.name if caller else None,
+        model=route.alias if route else None,
+        target=route.target if route else None,
+        engine=route.engine if route else None,
         path=seen.path,
         status=seen.status,
         finish=finish,
@@ -148,54 +173,53 @@ def _record(seen: Observation, usage: Usage | None, finish: Finish, seconds: flo
         image_tokens=media.get(Modality.IMAGE, 0),
         audio_tokens=media.get(Modality.AUDIO, 0),
         video_tokens=media.get(Modality.VIDEO, 0),
-        estimated=estimated,
+        estimated=seen.estimated,
         queue_seconds=round(seen.queue_seconds, 4) or None,
         first_byte_seconds=None if seen.first_byte is None else round(seen.first_byte - seen.started, 4),
-        seconds=round(seconds, 4),
+        seconds=round(seen.seconds, 4),
         user=seen.user,
     )
 
 
-def _traced(seen: Observation, usage: Usage | None, finish: Finish, seconds: float) -> RequestRecord:
+def _accessed(seen: Observation, since: float) -> AccessRecord:
+    usage, route = seen.usage, seen.route
+    return AccessRecord(
+        at=since + seen.started + seen.seconds,
+        method=seen.method,
+        path=seen.path,
+        status=seen.status,
+        request_id=seen.request_id,
+        model=UNKNOWN if route is None else route.alias,
+        key=seen.caller.id if seen.caller else None,
+        engine=route.engine if route else None,
+        seconds=round(seen.seconds, 4),
+        target=route.target if route is not None and route.target != route.alias else None,
+        replica=seen.replica,
+        trace_id=seen.trace.id if seen.trace else None,
+        first_byte_seconds=None if seen.first_byte is None else round(seen.first_byte - seen.started, 4),
+        prompt_tokens=usage.prompt if usage else None,
+        completion_tokens=usage.completion if usage else None,
+        error=seen.error,
+        reason=None if seen.reason is None else seen.reason[:REASON],
+    )
+
+
+def _traced(seen: Observation, finish: Finish) -> RequestRecord:
+    usage, caller, route = seen.usage, seen.caller, seen.route
     return RequestRecord(
         path=seen.path,
         start=seen.started,
-        end=seen.started + seconds,
+        end=seen.started + seen.seconds,
         request_id=seen.request_id,
         status=seen.status,
         finish=finish,
         error=seen.error,
         stream=seen.stream,
-        key=seen.caller.id if seen.caller else None,
-        model=seen.route.alias if seen.route else None,
-        target=seen.route.target if seen.route else None,
+        key=caller.id if caller else None,
+        model=route.alias if route else None,
+        target=route.target if route else None,
         prompt_tokens=usage.prompt if usage else None,
         completion_tokens=usage.completion if usage else None,
         cached_tokens=usage.cached if usage else None,
         phases=seen.phases,
     )
-
-
-def _fields(seen: Observation, usage: Usage | None, seconds: float) -> dict[str, object]:
-    fields: dict[str, object] = {
-        "request_id": seen.request_id,
-        "model": seen.model,
-        "key": seen.caller.id if seen.caller else None,
-        "engine": seen.engine,
-        "seconds": round(seconds, 4),
-    }
-    if seen.route is not None and seen.route.target != seen.route.alias:
-        fields["target"] = seen.route.target
-    if seen.replica is not None:
-        fields["replica"] = seen.replica
-    if seen.trace is not None:
-        fields["trace_id"] = seen.trace.id
-    if seen.first_byte is not None:
-        fields["first_byte_seconds"] = round(seen.first_byte - seen.started, 4)
-    if usage is not None:
-        fields |= {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion}
-    if seen.error is not None:
-        fields["error"] = seen.error
-    if seen.reason is not None:
-        fields["reason"] = seen.reason[:_REASON]
-    return fields

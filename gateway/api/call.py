@@ -82,7 +82,8 @@ class Call:
         self._http10 = http10
         self._head = b""
         self._pieces: list[bytes] = []
-        self._unread = 0
+        #: Bytes of the body that have come.
+        self.unread = 0
         self._waiter: asyncio.Future[None] | None = None
 
     # The request's body
@@ -90,10 +91,10 @@ class Call:
     def feed(self, piece: bytes) -> None:
         """Takes in a piece of the body."""
         self._pieces.append(piece)
-        self._unread += len(piece)
+        self.unread += len(piece)
         if self._waiter is not None:
             self._wake()
-        elif self._unread > READ_AHEAD:
+        elif self.unread > READ_AHEAD:
             self._client.flow.pause_reading()
 
     def feed_end(self) -> None:
@@ -116,6 +117,10 @@ class Call:
         hold(told)
         if self.more_body:
             await self._read_on(told, limit, hold)
+        return self.take()
+
+    def take(self) -> bytes:
+        """The body, once it is complete."""
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -123,11 +128,11 @@ class Call:
         if self.expects_continue:
             self._client.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while self.more_body and not self.left:
-            if self._unread > told:
-                if self._unread > limit:
+            if self.unread > told:
+                if self.unread > limit:
                     raise _too_large(limit)
-                hold(self._unread - told)
-                told = self._unread
+                hold(self.unread - told)
+                told = self.unread
             self._client.flow.resume_reading()
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -136,10 +141,10 @@ class Call:
                 self._waiter = None
         if self.left:
             raise ClientDisconnectedError
-        if self._unread > limit:
+        if self.unread > limit:
             raise _too_large(limit)
-        if self._unread > told:
-            hold(self._unread - told)
+        if self.unread > told:
+            hold(self.unread - told)
 
     def _content_length(self, limit: int) -> int:
         """What the header says, 0 where there is none."""

@@ -55,6 +55,8 @@ class Edge:
     accounting: Accounting
     metrics: Metrics
     tracer: Tracer | None
+    #: Called after each call.
+    ended: Callable[[], None]
     #: Settings that each request needs, which are slow to read where they are.
     comment_seconds: float = field(init=False)
     retry_after_seconds: float = field(init=False)
@@ -75,7 +77,7 @@ class Edge:
 
     async def run(self, answer: Answer, dialect: Dialect, call: Call) -> None:
         """Has `answer` answer the call; however that ends, the client hears of it and the request is recorded."""
-        seen = Observation(call.path)
+        seen = Observation(call.path, call.method)
         # A task of its own for each request: nobody else sees this, so that it need not be set back.
         request_id.set(seen.request_id)
         call.taken = True
@@ -103,6 +105,21 @@ class Edge:
             if seen.body_bytes:
                 self.bodies.change(-seen.body_bytes)
             self.accounting.close(seen)
+            self.ended()
+
+    def body_now(self, call: Call, seen: Observation) -> bytes | None:
+        """What `body` gives, where it is here and a good key has come with it; None: nothing has happened yet."""
+        if call.more_body or call.method != "POST":
+            return None
+        headers = call.headers
+        caller = self.access.by_key(headers.get(b"authorization"), headers.get(b"x-api-key"))
+        if caller is None or call.unread > self._max_body_bytes or not self.bodies.take(call.unread):
+            return None
+        seen.body_bytes = call.unread
+        seen.caller = caller
+        if caller.grant.endpoints is not None:
+            caller.check_endpoint(seen.path)
+        return call.take()
 
     async def body(self, call: Call, seen: Observation) -> bytes:
         """The body of a POST by a caller who may use the route; it counts as held until the request has ended.
@@ -146,19 +163,19 @@ class Edge:
         """Charges every quota that the request falls under with what it may cost. Raises RateLimitError and its kin."""
         seen.expected = expected
         if subjects := self.subjects.of(seen.caller, seen.route):
-            seen.entry = await self.quotas.enter(subjects, expected.prompt + expected.answer)
+            tokens = expected.prompt + expected.answer
+            seen.entry = self.quotas.enter_now(subjects, tokens) or await self.quotas.enter(subjects, tokens)
 
-    async def enter(self, seen: Observation) -> None:
-        """Takes a place among the requests in flight, to be given back by `admission.leave`. Raises OverloadedError."""
-        admission = self.admission
-        if admission.in_flight < admission.cap:
-            admission.in_flight += 1
-            return
+    async def wait(self, seen: Observation) -> None:
+        """Waits for a place among the requests in flight, to be given back by `admission.leave`.
+
+        Raises OverloadedError.
+        """
         caller = seen.caller or ANONYMOUS
-        place = seen.place = admission.place(caller.id, caller.grant.priority)
+        place = seen.place = self.admission.place(caller.id, caller.grant.priority)
         started = time.monotonic()
         try:
-            await admission.wait(place)
+            await self.admission.wait(place)
         finally:
             seen.note_phase("queue", started)
 
@@ -189,8 +206,8 @@ def _refuse(error: GatewayError, dialect: Dialect, call: Call, seen: Observation
         call.write(error_event(dialect, error))
         call.end()
         return
-    headers = b"content-type: application/json\r\nx-request-id: %b\r\n" % seen.request_id.encode()
-    call.respond(error.status, headers + lines(error.headers()), error_body(dialect, error))
+    headers = b"content-type: application/json\r\n" + seen.id_line + lines(error.headers())
+    call.respond(error.status, headers, error_body(dialect, error))
 
 
 def _fail(dialect: Dialect, call: Call, seen: Observation) -> None:

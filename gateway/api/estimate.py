@@ -57,8 +57,10 @@ def estimate(request: InferenceRequest, text_bytes: int, answer: int, context: i
 
 def _short_media(request: InferenceRequest) -> int:
     """Bytes of base64 in the request that were too few to be carved out."""
+    if request.body is not None and b"base64," not in request.body:
+        return 0
     content = bytes(request.fields.get("messages") or request.fields.get("input") or b"")
-    return sum(map(len, _SHORT_MEDIA.findall(content))) if b"base64," in content else 0
+    return sum(map(len, _SHORT_MEDIA.findall(content)))
 
 
 def _answer_tokens(request: InferenceRequest, otherwise: int, context: int) -> int:

@@ -41,8 +41,8 @@ def headers(call: Call, seen: Observation, number: int | None = None) -> bytes:
 
     The id is unique over all requests, since vLLM keys its work by it.
     """
-    identifier = seen.request_id if number is None else f"{seen.request_id}-{number}"
-    to_send = b"content-type: application/json\r\nx-request-id: %b\r\n" % identifier.encode()
+    named = seen.id_line if number is None else b"x-request-id: %b-%d\r\n" % (seen.request_id.encode(), number)
+    to_send = b"content-type: application/json\r\n" + named
     if seen.trace is not None:
         return to_send + lines(seen.trace.outgoing(seen.exchanges if number is None else number))
     if b"traceparent" not in call.headers:
@@ -51,9 +51,11 @@ def headers(call: Call, seen: Observation, number: int | None = None) -> bytes:
 
 
 @lru_cache(4096)
-def cache_salt(tenant: str, own: str | None = None) -> str:
-    """What keeps a tenant's prefixes apart from those of others in the engine's cache, and by `own` from each other."""
-    return blake3(f"{tenant} {own}".encode()).hexdigest(16)
+def cache_salt(tenant: str, own: str | None = None) -> msgspec.Raw:
+    """What keeps a tenant's prefixes apart from those of others in the engine's cache, and by `own` from each other;
+    as JSON.
+    """
+    return msgspec.Raw(msgspec.json.encode(blake3(f"{tenant} {own}".encode()).hexdigest(16)))
 
 
 @contextmanager

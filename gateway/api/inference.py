@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import msgspec
 
 from gateway.api import affinity, exchange, routing
 from gateway.api.call import Call, lines
@@ -32,9 +34,9 @@ from gateway.upstream.pool import Engine
 
 #: Fields that mean something to vLLM which no client may say: the id must be unique over all clients, and the others
 #: tell an engine where to fetch caches from.
-WITHHELD = ("request_id", "kv_transfer_params", "ec_transfer_params")
+WITHHELD = frozenset({"request_id", "kv_transfer_params", "ec_transfer_params"})
 #: The same where vLLM's scheduler takes no priority.
-WITHHELD_UNRANKED = (*WITHHELD, "priority")
+WITHHELD_UNRANKED = WITHHELD | {"priority"}
 
 #: Routes for which vLLM has a prefix cache, and takes its salt.
 SALTED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages"})
@@ -45,35 +47,37 @@ RANKED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings",
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """The ASGI application of every path in INFERENCE_PATHS."""
+    """Answers the calls of every path in INFERENCE_PATHS."""
 
     edge: Edge
     media: Media
     engines: Mapping[str, Engine]
 
-    async def __call__(self, call: Call) -> None:
+    def __call__(self, call: Call) -> Coroutine[Any, Any, None]:
         """Answers a call."""
-        await self.edge.run(self._answer, INFERENCE_PATHS[call.path], call)
+        return self.edge.run(self._answer, INFERENCE_PATHS[call.path], call)
 
     async def _answer(self, call: Call, seen: Observation) -> None:
         edge = self.edge
-        request = parse(seen.path, await edge.body(call, seen))
-        name, user = request.get("model", str), routing.user_of(request)
-        route = routing.resolve(edge.catalog, name, user, call, seen)
+        body = edge.body_now(call, seen)
+        request = parse(seen.path, await edge.body(call, seen) if body is None else body)
+        name = request.get("model", str)
+        route = routing.resolve(edge.catalog, name, routing.user_of(request), call, seen)
         effective = routing.with_policy(request, route)
         seen.stream = bool(effective.get("stream", bool))
-        otherwise = edge.answer_tokens
-        await edge.charge(seen, estimate(effective, request.text_bytes, otherwise, route.model.max_model_len))
-        await edge.enter(seen)
+        await edge.charge(seen, estimate(effective, request.text_bytes, edge.answer_tokens, route.model.max_model_len))
+        if not edge.admission.enter():
+            await edge.wait(seen)
         try:
-            await self._exchange(request, route, call, seen)
+            if route.fallbacks:
+                await self._exchange(request, route, call, seen)
+            else:
+                await self._ask(request, route, call, seen)
         finally:
             edge.admission.leave()
 
     async def _exchange(self, request: InferenceRequest, chosen: Route, call: Call, seen: Observation) -> None:
         """Asks an engine, and where that cannot take the request now, the next, as long as nothing was answered."""
-        if not chosen.fallbacks:
-            return await self._ask(request, chosen, call, seen)
         busy: GatewayError | None = None
         routes = routing.in_order(chosen, self.engines)
         for route in routes:
@@ -95,10 +99,11 @@ class Inference:
         self, request: InferenceRequest, route: Route, call: Call, seen: Observation, *, hold: bool = True
     ) -> None:
         request = routing.with_policy(request, route)
-        inlined = await self._inline(request, route, seen)
+        inlined = self.media.untouched(request) or await self._inline(request, route, seen)
         if route is not seen.route:
             routing.note(route, seen, self.edge.metrics)
-        await self._forward(inlined, route, routing.rename(route, request), call, seen, hold=hold)
+        rename = None if route.rename is None and not route.echoes else routing.rename(route, request)
+        await self._forward(inlined, route, rename, call, seen, hold=hold)
 
     async def _inline(self, request: InferenceRequest, route: Route, seen: Observation) -> Inlined:
         started = time.monotonic()
@@ -184,7 +189,7 @@ def _priority(request: InferenceRequest, seen: Observation) -> int | None:
     if seen.path not in RANKED:
         return None
     least = seen.caller.grant.priority if seen.caller else 0
-    wish = request.get("priority", int)
+    wish = request.get("priority", int) if "priority" in request.fields else None
     if wish is None:
         return least or None
     return max(wish, least)
@@ -194,17 +199,24 @@ def _for_engine(
     request: InferenceRequest, route: Route, add_usage: bool, tenant: str | None, priority: int | None
 ) -> InferenceRequest:
     """The request in the engine's words; the very same where nothing has to change."""
-    changes: dict[str, object] = {}
-    if request.get("model", str) != route.served_name:
-        changes["model"] = route.served_name
+    fields = request.fields
+    changes: dict[str, msgspec.Raw] = {}
+    if fields.get("model") != route.served:
+        changes["model"] = route.served
     if add_usage:
         options = request.get("stream_options", dict[str, Any]) or {}
-        changes["stream_options"] = {**options, "include_usage": True}
+        changes["stream_options"] = _raw({**options, "include_usage": True})
     if tenant is not None and request.path in SALTED:
-        changes["cache_salt"] = exchange.cache_salt(tenant, request.get("cache_salt", str))
+        own = request.get("cache_salt", str) if "cache_salt" in fields else None
+        changes["cache_salt"] = exchange.cache_salt(tenant, own)
     if priority is not None and priority != request.get("priority", int):
-        changes["priority"] = priority
+        changes["priority"] = _raw(priority)
     withheld = WITHHELD if request.path in RANKED else WITHHELD_UNRANKED
-    if not changes and not any(name in request.fields for name in withheld):
+    unwanted = not withheld.isdisjoint(fields)
+    if not changes and not unwanted:
         return request
-    return request.with_fields(changes, without=withheld)
+    return request.with_raw({}, changes, without=withheld if unwanted else ())
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))

@@ -8,14 +8,16 @@ from starlette.types import ASGIApp
 
 from gateway.api.client import Message, Receive, Scope, Send
 from gateway.api.observation import new_request_id
-from gateway.logs import access_logger, request_id
+from gateway.logs import request_id
+from gateway.logs.access import AccessLog, AccessRecord
 
 
 class RequestLog:
     """Gives each request an id, tells it to the client, and logs one line."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, log: AccessLog) -> None:
         self._app = app
+        self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         identifier = new_request_id()
@@ -33,6 +35,17 @@ class RequestLog:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            fields = {"request_id": identifier, "seconds": round(time.monotonic() - started, 4)}
-            access_logger.info("%s %s %d", scope["method"], scope["path"], status, extra={"fields": fields})
             request_id.reset(token)
+            if self._log.on:
+                self._log.write([_record(scope, status, identifier, time.monotonic() - started)])
+
+
+def _record(scope: Scope, status: int, identifier: str, seconds: float) -> AccessRecord:
+    return AccessRecord(
+        at=time.time(),
+        method=scope["method"],
+        path=scope["path"],
+        status=status,
+        request_id=identifier,
+        seconds=round(seconds, 4),
+    )

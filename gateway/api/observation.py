@@ -33,6 +33,7 @@ class Observation:
 
     `body_bytes` are held of the budget for bodies. `expected`, and `media_tokens` beside it, are what `entry`, the
     request's charge of its quotas, was made for. `sent`: when an engine got the request. `events` have been passed on.
+    How many `seconds` it took, and whether its usage is only `estimated`, is known at the end.
     """
 
     # Defaults stand on the class: most requests never set most of them, and making one costs a third of a dataclass.
@@ -56,10 +57,14 @@ class Observation:
     trace: Trace | None = None
     exchanges = 0
     phases: tuple[Phase, ...] = ()
+    seconds = 0.0
+    estimated = False
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, method: str = "POST") -> None:
         self.path = path
+        self.method = method
         self.request_id = new_request_id()
+        self.id_line = b"x-request-id: %b\r\n" % self.request_id.encode()
         self.started = time.monotonic()
 
     @property

@@ -62,7 +62,9 @@ class Relay:
         if status == 200 and content_type.startswith(b"text/event-stream"):
             await self._stream(reply)
             return
-        body = await reply.read_all()
+        body = reply.whole()
+        if body is None:
+            body = await reply.read_all()
         seen = self._seen
         seen.first_byte = time.monotonic()
         if status == 200:

@@ -85,7 +85,7 @@ def note(route: Route, seen: Observation, metrics: Metrics) -> None:
 def headers(route: Route, seen: Observation) -> bytes:
     """What every reply says, as lines: the model that answers, the limits that are left, the request's id."""
     limits = seen.entry.head if seen.entry is not None else b""
-    return b"%b%bx-request-id: %b\r\n" % (route.head, limits, seen.request_id.encode())
+    return b"%b%b%b" % (route.head, limits, seen.id_line)
 
 
 def explanation(choice: policies.Choice[Replica]) -> bytes:

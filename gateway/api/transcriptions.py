@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -46,9 +46,9 @@ class Transcriptions:
     media: Media
     engines: Mapping[str, Engine]
 
-    async def __call__(self, call: Call) -> None:
+    def __call__(self, call: Call) -> Coroutine[Any, Any, None]:
         """Answers a call."""
-        await self.edge.run(self._answer, Dialect.OPENAI, call)
+        return self.edge.run(self._answer, Dialect.OPENAI, call)
 
     async def _answer(self, call: Call, seen: Observation) -> None:
         sent = await self._form(call, seen)
@@ -57,7 +57,8 @@ class Transcriptions:
         self._check(sent, route, seen)
         seen.stream = wish.stream
         await self.edge.charge(seen, NOTHING)
-        await self.edge.enter(seen)
+        if not self.edge.admission.enter():
+            await self.edge.wait(seen)
         try:
             ready = await self._clips(sent.file, route, self.edge.tenant(seen))
             with self._held(ready):

@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 _FIRST_LOOK_SECONDS = 2.0
 
 
+#: Objects that have come to be, less those that have gone, before they are looked through for garbage.
+_GARBAGE = 50_000
+
+
 class Source:
     """Where the configuration comes from: a file, if any, and what wins over it, nested as the file is."""
 
@@ -93,9 +97,9 @@ class Gateway:
         """The engines by name."""
         return dict(self._current.parts.engines)
 
-    async def answer(self, call: Call) -> None:
-        """Answers a call of an inference route."""
-        await self._current.answer(call)
+    def answer(self, call: Call) -> Coroutine[Any, Any, None]:
+        """Answers a call of an inference route, once it is awaited, which it must be."""
+        return self._current.answer(call)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The other public routes."""
@@ -118,6 +122,8 @@ class Gateway:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for generation in self._live:
+            generation.accounting.flush()
         for part in set().union(*(generation.parts.closable() for generation in self._live)):
             await part.aclose()
 
@@ -260,6 +266,8 @@ async def serve(first: Settings, source: Source) -> None:
         # What is there now stays to the end: looking through it again and again for garbage takes the loop 100 ms.
         gc.collect()
         gc.freeze()
+        # A request leaves no cycles behind: what looks for them need not come by after every twenty.
+        gc.set_threshold(_GARBAGE, 20, 100)
         running = asyncio.create_task(inside.serve([admin_sockets]))
         await public.serve([sockets])
         inside.should_exit = True

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from fastapi import FastAPI
 
@@ -27,6 +27,7 @@ from gateway.api.subjects import Subjects
 from gateway.api.transcriptions import Transcriptions
 from gateway.catalog import Catalog
 from gateway.ledger import Ledger
+from gateway.logs.access import AccessLog
 from gateway.media.inline import Media
 from gateway.metrics import Metrics
 from gateway.settings import Settings
@@ -43,7 +44,7 @@ class Closable(Protocol):
         ...
 
 
-Handler = Callable[[Call], Awaitable[None]]
+Handler = Callable[[Call], Coroutine[Any, Any, None]]
 
 #: What `answer` is for, by how it stands in a request.
 INFERENCE_URLS: Mapping[bytes, str] = MappingProxyType({path.encode(): path for path in (*INFERENCE_PATHS, *PATHS)})
@@ -87,9 +88,8 @@ class Generation:
         self._retired = False
         self._idle = asyncio.Event()
         catalog = Catalog(settings.models)
-        accounting = Accounting(
-            lasting.metrics, parts.labels, parts.usage_log, parts.tracer, settings.server.access_log
-        )
+        log = AccessLog(settings.logs, on=settings.server.access_log)
+        self.accounting = Accounting(lasting.metrics, parts.labels, parts.usage_log, parts.tracer, log)
         self.edge = edge = Edge(
             settings=settings,
             access=parts.access,
@@ -98,8 +98,9 @@ class Generation:
             quotas=parts.quotas,
             admission=lasting.admission,
             bodies=lasting.bodies,
-            accounting=accounting,
+            accounting=self.accounting,
             tracer=parts.tracer,
+            ended=self._end_one,
             metrics=lasting.metrics,
         )
         inference = Inference(edge, parts.media, parts.engines)
@@ -107,15 +108,12 @@ class Generation:
         self._handlers: Mapping[str, Handler] = MappingProxyType(
             dict.fromkeys(INFERENCE_PATHS, inference) | dict.fromkeys(PATHS, speech)
         )
-        self._rest = RequestLog(_rest(edge, lasting.started))
+        self._rest = RequestLog(_rest(edge, lasting.started), log)
 
-    async def answer(self, call: Call) -> None:
-        """Answers a call of an inference route."""
+    def answer(self, call: Call) -> Coroutine[Any, Any, None]:
+        """Answers a call of an inference route, once it is awaited, which it must be."""
         self._in_flight += 1
-        try:
-            await self._handlers[call.path](call)
-        finally:
-            self._end_one()
+        return self._handlers[call.path](call)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The other routes, as an ASGI application."""
@@ -126,6 +124,7 @@ class Generation:
             self._end_one()
 
     def _end_one(self) -> None:
+        """One of its requests has ended."""
         self._in_flight -= 1
         if self._retired and not self._in_flight:
             self._idle.set()
@@ -135,6 +134,7 @@ class Generation:
         self._retired = True
         if self._in_flight:
             await self._idle.wait()
+        self.accounting.flush()
 
 
 def _rest(edge: Edge, started: int) -> FastAPI:

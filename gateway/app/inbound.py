@@ -48,7 +48,7 @@ class Inbound(HttpToolsProtocol):
     """One connection. What is over a bound is closed, the size with an answer before.
 
     What is `public` becomes a call; a small body is waited for before its handler runs, so that nearly all of that runs
-    without a wait for the client. To uvicorn a call stands in for one of its cycles: it has what is asked of those here.
+    without a wait for the client. To uvicorn a call stands in for one of its cycles: it has what is asked of those.
     The other requests go uvicorn's way.
     """
 
@@ -164,6 +164,8 @@ class Inbound(HttpToolsProtocol):
             keep_alive=not http10 and parser.should_keep_alive(),
         )
         self.cycle = call  # type: ignore[assignment]
+        # That of the call before may not have ended yet, though its answer is complete.
+        self._task = None
         length = call.headers.get(b"content-length", b"")
         call.expects_continue = self.expect_100_continue
         if self.expect_100_continue or not length.isdigit() or int(length) > READ_AHEAD:

@@ -37,6 +37,8 @@ class Route:
     """Key of the engine under `engines`."""
     served_name: str
     """The engine's name for the model."""
+    served: msgspec.Raw
+    """The same as JSON."""
     model: ModelSettings
     """The settings of the alias, with the engine, the served name and the facts of the model that answers."""
     defaults: Mapping[str, msgspec.Raw]
@@ -89,6 +91,7 @@ def _build(alias: str, target: str, models: Models, fallbacks: tuple[Route, ...]
         base=answering.base,
         engine=source.engine,
         served_name=served_name,
+        served=msgspec.Raw(msgspec.json.encode(served_name)),
         model=_with_facts(called, source, served_name),
         defaults=_encoded(answering.defaults, called.defaults),
         overrides=_encoded(answering.overrides, called.overrides),

@@ -94,7 +94,7 @@ def parse(target: Target, preset: Preset, given: Sequence[str]) -> Arguments:
 
     parser = vllm_parser()
     plain = parser.parse_args([])
-    parser.set_defaults(**dict(_defaults(target, preset)))
+    parser.set_defaults(**dict(_defaults(target, preset, has_size=_has_size(given))))
     preset_only, namespace = parser.parse_args([]), parser.parse_args(list(given))
     _refuse_other_servers(namespace)
     namespace.model = target.model
@@ -118,28 +118,39 @@ def vllm_parser() -> Any:
     return make_arg_parser(FlexibleArgumentParser(prog="gemma-gateway engine MODEL", add_help=False))
 
 
-def hardware_args(preset: Preset) -> Mapping[str, Value]:
-    """The flags that suit the hardware here. Raises ConfigurationError where the model does not fit."""
+def hardware_args(preset: Preset, *, has_size: bool = False) -> Mapping[str, Value]:
+    """The flags that suit the hardware here. Raises ConfigurationError where the model does not fit.
+
+    Where the operator gives the number of GPUs (`has_size`) it stays so: with fewer tokens of context, other precision
+    of keys and values, or more nodes, a model fits where it would not by our reckoning.
+    """
     from vllm.platforms import current_platform
 
     if current_platform.is_cpu():
         return cpu_args(preset)
-    size = tensor_parallel_size(preset, detect_gpus())
+    size = 1 if has_size else tensor_parallel_size(preset, detect_gpus())
     return {"gpu-memory-utilization": UTILISATION, "tensor-parallel-size": size}
 
 
-def _defaults(target: Target, preset: Preset) -> Iterator[tuple[str, Any]]:
+def _has_size(given: Sequence[str]) -> bool:
+    parser = vllm_parser()
+    parser.set_defaults(tensor_parallel_size=None)
+    return parser.parse_args(list(given)).tensor_parallel_size is not None
+
+
+def _defaults(target: Target, preset: Preset, *, has_size: bool) -> Iterator[tuple[str, Any]]:
     ours: dict[str, Value] = {
         "served-model-name": [target.served_name],
         "shutdown-timeout": math.ceil(target.drain_seconds),
     }
-    for name, value in {**preset.args, **hardware_args(preset), **ours}.items():
+    for name, value in {**preset.args, **hardware_args(preset, has_size=has_size), **ours}.items():
         # A text is parsed as if it had been given on the command line.
         yield name.replace("-", "_"), json.dumps(value) if isinstance(value, Mapping) else value
 
 
 def _refuse_other_servers(namespace: Namespace) -> None:
-    if namespace.headless or namespace.grpc or (namespace.api_server_count or 1) > 1:
+    is_alone = namespace.headless and namespace.node_rank == 0
+    if is_alone or namespace.grpc or (namespace.api_server_count or 1) > 1:
         raise ConfigurationError(
             "--headless, --grpc and --api-server-count above 1 are not for this command: it runs one HTTP server. "
             "For more throughput run more engines, and name each under `engines` in the gateway's configuration."

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +37,32 @@ EIGHT_BIT_NAME = re.compile(r"fp8|w8a|int8|8-?bit", re.I)
 SUPPORTED = ", ".join(SHAPES)
 
 
-def recognise(model: str) -> Preset:
+#: What the hub's own programs take where no revision is named.
+MAIN = "main"
+
+
+def recognise(model: str, revision: str | None = None) -> Preset:
     """The preset for a model directory, or for a name on the Hugging Face hub.
 
-    A directory's config.json decides; for a name, that of the copy in the local hub cache, if there is one; else the
-    name itself. A Gemma of another size gets its family's preset with the limits of its config.json. Raises
-    ConfigurationError for what is no Gemma 3, 3n or 4, and for a draft model.
+    A directory's config.json decides; for a name, that of the copy in the local hub cache, if there is one of this
+    `revision` (a commit, branch or tag; None: main); else the name itself. A Gemma of another size gets its family's
+    preset with the limits of its config.json. Raises ConfigurationError for what is no Gemma 3, 3n or 4, and for a
+    draft model.
     """
-    config = _config(model)
+    config = _config(model, revision)
     _refuse_draft(model, config)
     return _from_config(model, config) if config else _from_name(model)
 
 
-def _config(model: str) -> Mapping[str, Any] | None:
-    directory = Path(model) if Path(model).is_dir() else cached_snapshot(model)
+def revision_of(vllm_args: Sequence[str]) -> str | None:
+    """The value of --revision among vLLM's flags; None where it is not there."""
+    words = [word for argument in vllm_args for word in argument.split("=", 1)]
+    values = [value for flag, value in pairwise(words) if flag == "--revision"]
+    return values[-1] if values else None
+
+
+def _config(model: str, revision: str | None) -> Mapping[str, Any] | None:
+    directory = Path(model) if Path(model).is_dir() else cached_snapshot(model, revision)
     if directory is None:
         return None
     path = directory / "config.json"
@@ -62,19 +75,26 @@ def _config(model: str) -> Mapping[str, Any] | None:
     return config
 
 
-def cached_snapshot(model: str) -> Path | None:
-    """The directory that the hub cache holds for `owner/name`, or None.
+def cached_snapshot(model: str, revision: str | None = None) -> Path | None:
+    """The directory that the hub cache holds for this `revision` of `owner/name`, or None.
 
-    The layout is that of https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+    `revision` is a commit, or a branch or tag that the cache knows the commit of; None is main. The layout is that of
+    https://huggingface.co/docs/huggingface_hub/guides/manage-cache
     """
     variables = environment()
     home = Path(variables.get("HF_HOME", Path("~/.cache/huggingface"))).expanduser()
     repository = Path(variables.get("HF_HUB_CACHE", home / "hub")) / f"models--{model.replace('/', '--')}"
+    snapshots = repository / "snapshots"
+    # A commit is a name of the folder itself: a download of one writes no reference.
+    candidates = (snapshots / (revision or MAIN), *_referred(repository / "refs" / (revision or MAIN), snapshots))
+    return next((folder for folder in candidates if (folder / "config.json").is_file()), None)
+
+
+def _referred(reference: Path, snapshots: Path) -> list[Path]:
     try:
-        snapshot = repository / "snapshots" / (repository / "refs" / "main").read_text().strip()
+        return [snapshots / reference.read_text().strip()]
     except OSError:
-        return None
-    return snapshot if (snapshot / "config.json").is_file() else None
+        return []
 
 
 def draft_flags(model: str) -> list[str]:

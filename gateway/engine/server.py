@@ -20,7 +20,7 @@ from gateway.engine import arguments
 from gateway.engine.arguments import Arguments, Target
 from gateway.engine.gemmas import Preset
 from gateway.engine.lifecycle import EngineService
-from gateway.engine.presets import recognise
+from gateway.engine.presets import recognise, revision_of
 from gateway.errors import ConfigurationError
 from gateway.settings import LogSettings
 
@@ -47,12 +47,14 @@ def run(
     listens on the Unix socket `uds`, or on `host` and `port`. Raises ConfigurationError for what cannot run.
     """
     _configure_logs(LogSettings())
-    preset = recognise(model)
+    preset = recognise(model, revision_of(vllm_args))
     _require_vllm()
     arguments.prepare_environment(model, preset)
     target = Target(model, host, port, uds, drain_seconds)
     parsed = arguments.parse(target, preset, vllm_args)
     _print(target, preset, parsed)
+    if parsed.namespace.headless:
+        return _run_worker(parsed.namespace)
     import uvloop
 
     try:
@@ -66,6 +68,16 @@ def run(
         log.exception("the engine could not run")
         return 1
     return code
+
+
+def _run_worker(args: Namespace) -> int:
+    """A further node of a replica, whose workers the first one drives; SIGTERM ends it with 0, their end with 1."""
+    from vllm.entrypoints.cli.serve import run_headless
+
+    args.api_server_count = 0
+    run_headless(args)
+    log.error("the workers of this node ended")
+    return 1
 
 
 def _configure_logs(settings: LogSettings) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
@@ -49,8 +48,7 @@ _ENDLESS = sys.maxsize
 _WHOLE = wishes.Options(LongAudio.SPLIT, video_audio=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Inlined:
+class Inlined(msgspec.Struct, frozen=True):
     """The request to send on, and headers for the reply.
 
     `tokens` is what its media cost of the context, by modality. `unseen` are images that go on as they came.
@@ -58,7 +56,7 @@ class Inlined:
 
     request: InferenceRequest
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    tokens: Mapping[Modality, int] = field(default_factory=dict)
+    tokens: Mapping[Modality, int] = {}
     unseen: tuple[tuple[Part, Loaded, Wanted], ...] = ()
 
 
@@ -71,6 +69,13 @@ class Media:
         self._fetcher = fetcher or Fetcher(settings, metrics, self._ledger)
         self._preparation = Preparation(settings, metrics, self._fetcher, self._ledger)
         self.warm = self._preparation.warm
+
+    def untouched(self, request: InferenceRequest) -> Inlined | None:
+        """The request as it is where there is nothing to do for it; None: see `inline`."""
+        raw = request.fields.get(_DIALECTS.get(request.path, _CHAT)[1])
+        if (raw is not None and _may_hold_parts(raw)) or not wishes.FIELDS.isdisjoint(request.fields):
+            return None
+        return Inlined(request)
 
     async def inline(
         self, request: InferenceRequest, model: ModelSettings, tenant: str | None = None, check: Check | None = None

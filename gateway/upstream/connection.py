@@ -96,7 +96,11 @@ class Connection(asyncio.Protocol):
         while not self.head_complete:
             if self._error is not None:
                 raise self._error
-            await self._wait()
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
 
     async def wait_for_body(self) -> None:
         """Waits until a byte of the reply's body has come, or its end.
@@ -138,6 +142,10 @@ class Connection(asyncio.Protocol):
             self._feed = None
         if self._error is not None:
             raise self._error
+
+    def whole(self) -> bytes | None:
+        """All of the reply's body, if it is here."""
+        return self._take() if self.complete else None
 
     def pause(self) -> None:
         """Reads no more until `resume`: whoever the bytes are for is slower. That is no silence of the engine."""

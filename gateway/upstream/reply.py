@@ -39,6 +39,10 @@ class Reply:
         """
         return self._connection.read()
 
+    def whole(self) -> bytes | None:
+        """The whole body where nothing of it has been read, and no wait is needed; else None."""
+        return self._connection.whole()
+
     async def read_all(self) -> bytes:
         """The whole body. Raises as `read` does."""
         chunks = []
@@ -82,6 +86,9 @@ class KeptReply(Reply):
         return self._body
 
     async def _take(self) -> bytes:
+        return self.whole()
+
+    def whole(self) -> bytes:
         body, self._body = self._body, b""
         return body
 

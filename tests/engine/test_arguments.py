@@ -72,12 +72,19 @@ PARSING = """
         return [flag for flag in flags if "--" + flag not in known]
 
     given = parse("gemma-4-E4B", "--max-model-len", "4096", "--limit-mm-per-prompt", '{"image": 1}')
+    def worker(*given):
+        return parse("gemma-4-E4B", "--nnodes", "2", "--master-addr", "127.0.0.1", "--headless", *given).namespace
+
     print(json.dumps({
         "effective": {argument.name: [argument.value, argument.preset] for argument in given.effective},
         "uds": given.namespace.uds,
         "unknown": {name: unknown(name) for name in gemmas.SHAPES},
         "servers": refusal("--api-server-count", "2"),
         "parser": refusal("--enable-log-outputs"),
+        "worker": [worker("--node-rank", "1").headless, worker("--node-rank", "1").node_rank],
+        "alone": refusal("--headless"),
+        "size": parse("gemma-4-E4B", "--tensor-parallel-size", "2").namespace.tensor_parallel_size,
+        "given": [arguments._has_size(words) for words in ([], ["-tp", "1"], ["--tensor-parallel-size=2"])],
     }, default=str))
 """
 
@@ -99,3 +106,7 @@ def test_presets_are_defaults_that_flags_given_by_hand_override() -> None:
     assert not any(told["unknown"].values())
     assert "one HTTP server" in told["servers"]
     assert "--enable-log-requests" in told["parser"]
+    assert told["worker"] == [True, 1]
+    assert "one HTTP server" in told["alone"]
+    assert told["size"] == 2
+    assert told["given"] == [False, True, True]

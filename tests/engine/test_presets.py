@@ -10,7 +10,7 @@ import pytest
 
 from gateway.engine.gemmas import SHAPES, Precision, Preset, cpu_args, cpu_kv_gib, speculative_args
 from gateway.engine.gpus import GpuMemory, parse_gpus, tensor_parallel_size, valid_sizes, visible
-from gateway.engine.presets import draft_flags, recognise
+from gateway.engine.presets import draft_flags, recognise, revision_of
 from gateway.errors import ConfigurationError
 from gateway.settings import Family, Modality
 
@@ -81,15 +81,52 @@ def test_a_gemma_of_another_size_gets_its_family_with_the_limits_of_its_config(t
     assert preset.is_small
 
 
-def test_a_name_is_looked_up_in_the_local_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A hub cache with two commits of someone/my-tune: a 1b as main, and a 4b that the tag v2 names."""
     repository = tmp_path / "models--someone--my-tune"
-    snapshot = repository / "snapshots" / "abc"
-    snapshot.mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("abc")
-    directory(snapshot, model_type="gemma3_text", num_hidden_layers=26, num_attention_heads=4)
+    (repository / "refs").mkdir(parents=True)
+    for commit, name, layers, heads in (("abc", "main", 26, 4), ("def", "v2", 34, 8)):
+        snapshot = repository / "snapshots" / commit
+        snapshot.mkdir(parents=True)
+        (repository / "refs" / name).write_text(commit)
+        directory(snapshot, model_type="gemma3_text", num_hidden_layers=layers, num_attention_heads=heads)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    assert recognise("someone/my-tune").name == "gemma-3-1b"
+    return repository
+
+
+@pytest.mark.parametrize(
+    ("revision", "name"), [(None, "gemma-3-1b"), ("main", "gemma-3-1b"), ("v2", "gemma-3-4b"), ("def", "gemma-3-4b")]
+)
+@pytest.mark.usefixtures("hub")
+def test_a_name_is_looked_up_in_the_local_hub_cache_at_its_revision(revision: str | None, name: str) -> None:
+    assert recognise("someone/my-tune", revision).name == name
+
+
+def test_a_commit_needs_no_reference(hub: Path) -> None:
+    for reference in (hub / "refs").iterdir():
+        reference.unlink()
+    assert recognise("someone/my-tune", "def").name == "gemma-3-4b"
+
+
+@pytest.mark.usefixtures("hub")
+def test_another_revision_than_the_cached_ones_is_not_taken_for_main() -> None:
+    with pytest.raises(ConfigurationError, match="hf download someone/my-tune"):
+        recognise("someone/my-tune", "v3")
+
+
+@pytest.mark.parametrize(
+    ("flags", "revision"),
+    [
+        (["--revision", "v2"], "v2"),
+        (["--dtype=float32", "--revision=v2"], "v2"),
+        (["--revision", "v1", "--revision", "v2"], "v2"),
+        (["--tokenizer-revision", "v2"], None),
+        (["--revision"], None),
+    ],
+)
+def test_revision_is_found_among_vllms_flags(flags: list[str], revision: str | None) -> None:
+    assert revision_of(flags) == revision
 
 
 @pytest.mark.parametrize("model", ["meta-llama/Llama-3.1-8B", "google/gemma-2-9b-it", "google/paligemma-3b"])

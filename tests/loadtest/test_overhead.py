@@ -91,7 +91,7 @@ def test_comparison_is_told_as_a_table_and_as_json(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
 
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "\n256 tokens as fast as they come, 16 connections\n" in done.stdout
+    assert "\n256 tokens, no pause, 16 connections\n" in done.stdout
     told = json.loads(target.read_text())
     (seen,) = told["fast"]["proxies"][GATEWAY]["samples"]
     assert seen["cost"] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -15,37 +16,35 @@ from gateway.settings import LogSettings
 #: Set for the time of one request.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
-access_logger = logging.getLogger("gateway.access")
-
 
 class TextFormatter(logging.Formatter):
     """`2026-01-31T12:00:00.000Z INFO message key=value`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        pairs = "".join(f" {k}={_text(v)}" for k, v in _fields(record).items())
+        pairs = "".join(f" {k}={text(v)}" for k, v in _fields(record).items())
         line = f"{_time(record)} {record.levelname:<7} {record.getMessage()}{pairs}"
         return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
     """As it is if it is one word, else quoted and on one line."""
-    text = str(value)
-    return text if text.isprintable() and " " not in text else msgspec.json.encode(text).decode()
+    shown = str(value)
+    return shown if shown.isprintable() and " " not in shown else msgspec.json.encode(shown).decode()
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        document: dict[str, Any] = {
-            "time": _time(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **_fields(record),
-        }
+        fields = _fields(record)
         if record.exc_info is not None:
-            document["exception"] = self.formatException(record.exc_info)
+            fields["exception"] = self.formatException(record.exc_info)
+        return self.line(_time(record), record.levelname.lower(), record.name, record.getMessage(), fields)
+
+    @staticmethod
+    def line(time: str, level: str, logger: str, message: str, fields: Mapping[str, Any]) -> str:
+        """What such a line is made of."""
+        document = {"time": time, "level": level, "logger": logger, "message": message, **fields}
         return msgspec.json.encode(document).decode()
 
 
