@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 from gateway.access.admission import Admission
@@ -41,39 +40,41 @@ logger = logging.getLogger(__name__)
 Answer = Callable[[Call, Observation], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
 class Edge:
-    """What every inference route needs to let a request in and to let it out."""
+    """What every inference route needs to let a request in and to let it out. `ended` is called after each call."""
 
-    settings: Settings
-    access: Access
-    catalog: Catalog
-    subjects: Subjects
-    quotas: Quotas
-    admission: Admission
-    bodies: Ledger
-    accounting: Accounting
-    metrics: Metrics
-    tracer: Tracer | None
-    #: Called after each call.
-    ended: Callable[[], None]
-    #: Settings that each request needs, which are slow to read where they are.
-    comment_seconds: float = field(init=False)
-    retry_after_seconds: float = field(init=False)
-    answer_tokens: int = field(init=False)
-    _max_body_bytes: int = field(init=False)
-    _isolate_caches: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        settings = self.settings
-        for name, value in {
-            "comment_seconds": settings.server.stream_comment_seconds or 0.0,
-            "retry_after_seconds": settings.limits.retry_after_seconds,
-            "answer_tokens": settings.quotas.estimated_completion_tokens,
-            "_max_body_bytes": settings.server.max_body_bytes,
-            "_isolate_caches": settings.auth.isolate_caches,
-        }.items():
-            object.__setattr__(self, name, value)
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        access: Access,
+        catalog: Catalog,
+        subjects: Subjects,
+        quotas: Quotas,
+        admission: Admission,
+        bodies: Ledger,
+        accounting: Accounting,
+        metrics: Metrics,
+        tracer: Tracer | None,
+        ended: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self.access = access
+        self.catalog = catalog
+        self.subjects = subjects
+        self.quotas = quotas
+        self.admission = admission
+        self.bodies = bodies
+        self.accounting = accounting
+        self.metrics = metrics
+        self.tracer = tracer
+        self.ended = ended
+        # Settings that each request needs, which are slow to read where they are.
+        self.comment_seconds = settings.server.stream_comment_seconds or 0.0
+        self.retry_after_seconds = settings.limits.retry_after_seconds
+        self.answer_tokens = settings.quotas.estimated_completion_tokens
+        self._max_body_bytes = settings.server.max_body_bytes
+        self._isolate_caches = settings.auth.isolate_caches
 
     async def run(self, answer: Answer, dialect: Dialect, call: Call) -> None:
         """Has `answer` answer the call; however that ends, the client hears of it and the request is recorded."""

@@ -144,8 +144,8 @@ class Connection(asyncio.Protocol):
             raise self._error
 
     def whole(self) -> bytes | None:
-        """All of the reply's body, if it is here."""
-        return self._take() if self.complete else None
+        """All of the reply's body, if it is here and nothing is wrong with it."""
+        return self._take() if self.complete and self._error is None else None
 
     def pause(self) -> None:
         """Reads no more until `resume`: whoever the bytes are for is slower. That is no silence of the engine."""
@@ -233,7 +233,9 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self._fail(EngineFailedError("The engine sent something that is not HTTP."))
+            # Also after a complete message: one that is longer than it says was cut off there.
+            self._error = self._error or EngineFailedError("The engine sent something that is not HTTP.")
+            self._wake()
             self.close()
             return
         if self._feed is None:

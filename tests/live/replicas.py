@@ -48,7 +48,7 @@ class Replicas:
         idle = self.replica(number)._idle
         await self.gateway.until(lambda: all(connection.closed for connection in idle))
 
-    async def clean(self, seconds: float = 3) -> None:
+    async def clean(self, seconds: float = 10) -> None:
         """That nothing is left: no request in the gateway, its engine or a replica, and no connection to an engine but
         those that are kept for reuse.
         """
@@ -59,9 +59,13 @@ class Replicas:
         assert (engine.held, gateway.gateway.admission.waiting) == (0, 0)
         names = ("in_flight", "waiting", "engine_in_flight", "engine_held", "body_bytes_in_flight")
         assert {name: gateway.metric(f"gemma_gateway_{name}") for name in names} == dict.fromkeys(names, 0)
-        kept = [connection for replica in replicas for connection in replica._idle]
+        # A probe may be using one that is kept.
         await gateway.until(
-            lambda: sum(fake.open_connections for fake in fakes) == sum(not connection.closed for connection in kept)
+            lambda: (
+                sum(fake.open_connections for fake in fakes)
+                == sum(replica.idle for replica in engine.replicas.values())
+            ),
+            seconds,
         )
 
 
@@ -97,7 +101,7 @@ class Streams:
     """Clients that ask for one stream after the other, each on a connection of its own, until they are stopped."""
 
     def __init__(self, url: str, clients: int) -> None:
-        self._port = int(url.rsplit(":", 1)[1])
+        self._url = url
         self._stopped = False
         self.open = 0
         self.whole = 0
@@ -114,7 +118,7 @@ class Streams:
         while not self._stopped:
             self.open += 1
             try:
-                answer = await stream(self._port)
+                answer = await stream(self._url)
             except OSError as fault:
                 answer = repr(fault).encode()
             self.open -= 1
@@ -124,16 +128,16 @@ class Streams:
                 self.broken.append(answer)
 
 
-def request(**fields: Any) -> bytes:
+def request(key: str = "", **fields: Any) -> bytes:
     """A request for a stream as bytes, on a connection that is closed after it."""
     body = json.dumps({"model": "gemma", "messages": MESSAGES, "stream": True, **fields}).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {key}\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def stream(port: int) -> bytes:
+async def stream(url: str) -> bytes:
     """All that comes. Raises OSError."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))
     try:
         writer.write(request())
         return await reader.read()
