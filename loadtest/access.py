@@ -2,10 +2,10 @@
 
     python -m loadtest.access --requests 5000 --rounds 5
 
-Each round runs the bare relay (loadtest/bare.py), the gateway that is open to all, and the gateway with everything on,
-over 16 connections, one after the other in front of the same engine; the figures are medians over the rounds.
-Everything is: a key that is checked, limits on requests and tokens by minute and by day for the key, the model and all
-together, an alias that is renamed both ways, the usage log, and all metrics.
+Each round runs the bare relay (loadtest/bare.py), the gateway that is open to all, the gateway with what is usual, and
+with everything on, over 16 connections, one after the other in front of the same engine; the figures are medians over
+the rounds. Usual is: a key that is checked, its limits on requests and tokens by minute, an alias that is renamed both
+ways, all metrics. Everything is limits by minute and by day for the key, the model and all together, and the usage log.
 """
 
 from __future__ import annotations
@@ -56,16 +56,22 @@ def write_config(folder: Path, *, port: int, engine: int, more: dict[str, object
     return config
 
 
-def everything(folder: Path) -> tuple[dict[str, object], dict[str, object], str]:
-    """Sections with all of it on, the model's settings, and the key."""
+def usual(folder: Path) -> tuple[dict[str, object], dict[str, object], str]:
+    """Sections with what most deployments have on, the model's settings, and the key: keys, limits on requests and
+    tokens by minute for each, an alias that is renamed both ways.
+    """
     keys = folder / "keys.yaml"
     key = key_edits.create(keys, "load")
-    sections: dict[str, object] = {
-        "auth": {"keys_file": str(keys)},
-        "quotas": {"total": _LIMITS, "each_key": _LIMITS},
-        "usage": {"file": str(folder / "usage.jsonl")},
-    }
-    return sections, {"served_name": "google/gemma-4-E4B-it", "limits": _LIMITS}, key
+    limits = {name: _LIMITS[name] for name in ("requests_per_minute", "tokens_per_minute")}
+    sections: dict[str, object] = {"auth": {"keys_file": str(keys)}, "quotas": {"each_key": limits}}
+    return sections, {"served_name": "google/gemma-4-E4B-it"}, key
+
+
+def everything(folder: Path) -> tuple[dict[str, object], dict[str, object], str]:
+    """The same with every kind of limit for the key, the model and all together, and the usage log."""
+    sections, model, key = usual(folder)
+    sections |= {"quotas": {"total": _LIMITS, "each_key": _LIMITS}, "usage": {"file": str(folder / "usage.jsonl")}}
+    return sections, {**model, "limits": _LIMITS}, key
 
 
 def cost(command: list[str], port: int, requests: int, key: str | None) -> float:
@@ -86,21 +92,20 @@ def cost(command: list[str], port: int, requests: int, key: str | None) -> float
 @click.option("--requests", default=5000, help="Requests per proxy and round.")
 @click.option("--rounds", default=5)
 def main(requests: int, rounds: int) -> None:
-    found: dict[str, list[float]] = {"bare relay": [], "open gateway": [], "everything on": []}
+    found: dict[str, list[float]] = {"bare relay": [], "open gateway": [], "what is usual": [], "everything on": []}
     engine = free_port()
     with tempfile.TemporaryDirectory() as name, running(engine_command(engine), engine):
         folder = Path(name)
-        sections, model, key = everything(folder)
+        kinds = {"what is usual": usual(folder), "everything on": everything(folder)}
         for _ in range(rounds):
-            first, second, third = free_port(), free_port(), free_port()
-            open_to_all = gateway(second, engine, folder, {}, {})
-            full = gateway(third, engine, folder, sections, model)
-            found["bare relay"].append(cost(bare(first, engine), first, requests, None))
-            found["open gateway"].append(cost(open_to_all, second, requests, None))
-            found["everything on"].append(cost(full, third, requests, key))
+            port = free_port()
+            found["bare relay"].append(cost(bare(port, engine), port, requests, None))
+            found["open gateway"].append(cost(gateway(port, engine, folder, {}, {}), port, requests, None))
+            for kind, (sections, model, key) in kinds.items():
+                found[kind].append(cost(gateway(port, engine, folder, sections, model), port, requests, key))
     for proxy, figures in found.items():
         click.echo(f"{proxy:16} {statistics.median(figures):6.1f} µs   ({', '.join(f'{f:.1f}' for f in figures)})")
-    added = statistics.median(b - a for a, b in zip(found["bare relay"], found["everything on"], strict=True))
+    added = statistics.median(b - a for a, b in zip(found["bare relay"], found["what is usual"], strict=True))
     click.echo(f"{'added':16} {added:6.1f} µs")
 
 

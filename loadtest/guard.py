@@ -4,7 +4,7 @@
     python -m loadtest.guard --record    # what is measured now is what is recorded
 
 Counted are calls, of C functions too, and instructions of Python's own machine, in the thread that serves. Everything
-is on: a key, limits, an alias that is renamed, metrics, the usage log, the access log. Engine and client are another
+is on: a key, limits, an alias that is renamed, metrics, the access log. Engine and client are another
 thread; a token is sent once the client has the one before, so that each is relayed by itself.
 """
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import yaml
 
-from loadtest.access import everything
+from loadtest.access import usual
 from loadtest.engine import MODEL
 from loadtest.processes import free_port
 
@@ -46,8 +46,8 @@ def found(folder: Path, programs: Mapping[str, str | None]) -> list[Proxy]:
 
 
 def gateway(folder: Path) -> Proxy:
-    """With everything on."""
-    sections, model, key = everything(folder)
+    """With what is usual on."""
+    sections, model, key = usual(folder)
 
     def command(port: int, engine: int) -> list[str]:
         config = _written(folder, port, engine, sections, model)
@@ -57,8 +57,8 @@ def gateway(folder: Path) -> Proxy:
 
 
 def write_gateway(folder: Path, port: int, engine: int, **engine_settings: object) -> tuple[Path, str]:
-    """The configuration of a gateway with everything on, and its key."""
-    sections, model, key = everything(folder)
+    """The configuration of a gateway with what is usual on, and its key."""
+    sections, model, key = usual(folder)
     return _written(folder, port, engine, sections, model, engine_settings), key
 
 
@@ -70,7 +70,7 @@ def _written(
     model: Mapping[str, object],
     engine_settings: Mapping[str, object] = MappingProxyType({}),
 ) -> Path:
-    """A key, limits, an alias that is renamed, metrics, the usage log, and, as by default, the access log."""
+    """A key, its limits, an alias that is renamed, metrics, and, as by default, the access log."""
     document = {
         "server": {"port": port, "admin_port": free_port(), "drain_seconds": 0.1},
         "engines": {"default": {"url": f"http://127.0.0.1:{engine}", **engine_settings}},

@@ -133,13 +133,13 @@ async def test_no_request_is_lost_while_replicas_are_restarted_in_turn(
     assert [answer for answer in answers if answer != "whole"] == []
 
 
-GROUPS, CONVERSATIONS, TURNS = 2, 5, 3
+GROUPS, CONVERSATIONS, TURNS = 2, 5, 6
 
 
 async def converse(client: httpx.AsyncClient, salt: str, group: int, number: int) -> list[str]:
     """A conversation behind its group's long system prompt; which replica answered each turn."""
     system = f"{salt}, group {group}. " + "You answer in the fewest words that will do. " * 12
-    question = f"Number {number}. " + "Tell me what all of this is about, please. " * 12
+    question = f"Number {number}. " + "Tell me what all of this is about, please. " * 36
     messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
     replicas: list[str] = []
     for _ in range(TURNS):

@@ -426,7 +426,7 @@ async def test_drain_time_over_means_an_error_event_and_not_a_silent_cut(start: 
     async with gateway.client.stream("POST", "/v1/chat/completions", json=body) as response:
         chunks = response.aiter_bytes()
         await anext(chunks)
-        inside = [t for t in asyncio.all_tasks() if "run_asgi" in repr(t.get_coro())]
+        inside = [t for t in asyncio.all_tasks() if "Edge.run" in repr(t.get_coro())]
         for task in inside:
             task.cancel()
         rest = b"".join([chunk async for chunk in chunks])

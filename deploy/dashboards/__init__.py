@@ -1,0 +1,1 @@
+"""The Grafana dashboards of the gateway chart, described in Python: `python -m deploy.dashboards` writes the JSON."""
