@@ -55,6 +55,8 @@ test-all: test ## test, and what is slow or large
 .PHONY: docs
 docs: $(BASE) ## Write the references under docs anew
 	@$(BIN)/python -c 'from pathlib import Path; from gateway import reference; reference.write(Path("docs"))'
+	@$(BIN)/python -m tests.helm.gateway_schema
+	@$(BIN)/python -m tests.helm.profiles
 
 .PHONY: clean
 clean: ## Remove .venv, models and caches

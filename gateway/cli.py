@@ -198,11 +198,11 @@ def engine(
     if uds is None:
         host, port = host or "127.0.0.1", 8001 if port is None else port
 
-    from gateway.engine.presets import draft_flags
+    from gateway.engine.presets import draft_flags, revision_of
     from gateway.engine.server import run
 
     if draft:
-        engine_args = (*draft_flags(model), *engine_args)
+        engine_args = (*draft_flags(model, revision_of(engine_args)), *engine_args)
     socket = str(uds) if uds else None
     _exit(
         run(model, engine_args, host=host, port=port, uds=socket, drain_seconds=drain_seconds, warm_up=not no_warm_up)

@@ -119,10 +119,10 @@ def metrics() -> str:
     own = Metrics()
     for metric in vars(own).values():
         if hasattr(metric, "describe") and not isinstance(metric, type(own.registry)):
-            family = metric.describe()[0]
-            suffix = "_total" if family.type == "counter" else ""
-            labels = ", ".join(f"`{name}`" for name in metric._labelnames)  # noqa: SLF001
-            lines.append(f"| `{family.name}{suffix}` | {family.type} | {labels} | {family.documentation} |")
+            for family in metric.describe():
+                suffix = "_total" if family.type == "counter" else ""
+                labels = ", ".join(f"`{name}`" for name in metric._labelnames)  # noqa: SLF001
+                lines.append(f"| `{family.name}{suffix}` | {family.type} | {labels} | {family.documentation} |")
     return "\n".join([*lines, ""])
 
 

@@ -10,6 +10,7 @@ settling at the end.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import tempfile
 import time
@@ -20,7 +21,7 @@ import click
 import uvloop
 
 from gateway.api import routing
-from gateway.api.client import Scope
+from gateway.api.call import Call, Flow
 from gateway.api.edge import Edge
 from gateway.api.estimate import estimate
 from gateway.api.observation import Observation
@@ -35,20 +36,36 @@ _TIMES = 500
 Step = Callable[[], Awaitable[None]]
 
 
+class _Nobody:
+    """No connection: nothing is sent here."""
+
+    transport: asyncio.Transport
+    flow: Flow
+
+    def general_headers(self) -> bytes:
+        raise NotImplementedError
+
+    def on_response_complete(self) -> None:
+        raise NotImplementedError
+
+
 def steps(edge: Edge, key: str) -> dict[str, Step]:
     """The steps by name, each for one request alike."""
-    scope: Scope = {"path": _PATH, "headers": [(b"authorization", f"Bearer {key}".encode())], "client": None}
+    call = Call(_Nobody(), "POST", _PATH, {b"authorization": f"Bearer {key}".encode()}, None)
+    call.feed(BODY)
+    call.feed_end()
     request = parse(_PATH, BODY)
     seen = Observation(_PATH)
     seen.usage = Usage(prompt_tokens=300, completion_tokens=2)
     seen.status, seen.first_byte = 200, seen.started
 
     async def check_key() -> None:
-        seen.caller = await edge.authenticate(scope)
+        edge.body_now(call, seen)
+        edge.bodies.change(-seen.body_bytes)
 
     async def find_route() -> None:
         name, user = request.get("model", str), routing.user_of(request)
-        route = routing.resolve(edge.catalog, name, user, scope, seen)
+        route = routing.resolve(edge.catalog, name, user, call, seen)
         routing.with_policy(request, route)
         routing.rename(route, request)
 

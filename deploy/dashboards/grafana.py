@@ -31,8 +31,8 @@ class Query:
 class Panel:
     """One graph or number. Alerts link to its `id`, which therefore never changes.
 
-    `unit` is Grafana's name of it. `steps` are values from which the colour is orange, and red. `width` is in columns,
-    `height` in rows of the grid. `stack`: lines add up. `top` ends the axis.
+    `unit` is Grafana's name of it. `steps` are values from which the colour is orange, and red; alike: red at once.
+    `width` is in columns, `height` in rows of the grid. `stack`: lines add up. `top` ends the axis.
     """
 
     id: int
@@ -228,8 +228,9 @@ def _defaults(panel: Panel) -> Mapping[str, Any]:
         }
     elif panel.kind == "stat":
         defaults["color"] = {"mode": "thresholds"}
-    bounds = (None, *(panel.steps or ()))
-    steps = [{"color": color, "value": bound} for color, bound in zip(("green", "orange", "red"), bounds, strict=False)]
+    colors: dict[float | None, str] = {None: "green"}
+    colors.update(zip(panel.steps or (), ("orange", "red"), strict=False))
+    steps = [{"color": color, "value": bound} for bound, color in colors.items()]
     return defaults | {"thresholds": {"mode": "absolute", "steps": steps}}
 
 

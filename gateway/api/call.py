@@ -75,9 +75,10 @@ class Call:
         self.response_complete = False
         #: Whether anything of the answer has been written.
         self.begun = False
-        #: Called when a client that was slow takes more again; see `slow`.
+        #: Called when a client that was slow takes more again.
         self.on_drain: Callable[[], None] | None = None
         self.expects_continue = False
+        self.flow = client.flow
         self._client = client
         self._http10 = http10
         self._head = b""
@@ -163,15 +164,12 @@ class Call:
 
     # The answer
 
-    @property
-    def slow(self) -> bool:
-        """Whether the client takes less than was written: `on_drain` is called when it has caught up."""
-        return self._client.flow.write_paused
+    # `flow.write_paused` tells whether the client takes less than was written; `on_drain` when it has caught up.
 
     async def drained(self) -> None:
         """Waits until the client has caught up."""
-        if self._client.flow.write_paused:
-            await self._client.flow.drain()
+        if self.flow.write_paused:
+            await self.flow.drain()
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """Sends a complete answer. `headers` are whole lines."""
@@ -195,7 +193,8 @@ class Call:
         piece = data if self._http10 else b"%x\r\n%b\r\n" % (len(data), data)
         if self._head:
             piece, self._head = self._head + piece, b""
-        self._send(piece)
+        if not self.left:
+            self._client.transport.write(piece)
 
     def end(self) -> None:
         """Ends the answer."""

@@ -34,7 +34,7 @@ class Comments:
         call, events = self._call, self._seen.events
         if call.left or call.response_complete:
             return
-        if events == self._events and not call.slow:
+        if events == self._events and not call.flow.write_paused:
             if not call.begun:
                 call.begin(200, self._headers)
             call.write(COMMENT)

@@ -102,8 +102,9 @@ class Relay:
 
     def _pass_on(self, data: bytes) -> None:
         """What the engine has sent, as far as it is whole events. For each token: every call in here counts."""
-        events = self._aligner.feed(data)
-        if not events:
+        if data.endswith(sse.END) and not self._aligner.rest:
+            events = data
+        elif not (events := self._aligner.feed(data)):
             return
         call, seen = self._call, self._seen
         # Comments that only keep the connection alive are no answer yet.
@@ -119,7 +120,7 @@ class Relay:
         if events:
             seen.events += events.count(sse.END)
             call.write(events)
-            if call.slow:
+            if call.flow.write_paused:
                 self._reply.pause()
 
     def _end_at_error(self, events: bytes) -> None:

@@ -97,9 +97,9 @@ def _referred(reference: Path, snapshots: Path) -> list[Path]:
         return []
 
 
-def draft_flags(model: str) -> list[str]:
+def draft_flags(model: str, revision: str | None = None) -> list[str]:
     """The vLLM flags that let `model` speculate with its draft. Raises ConfigurationError where it has none."""
-    flags = speculative_args(recognise(model))
+    flags = speculative_args(recognise(model, revision))
     return [word for name, value in flags.items() for word in (f"--{name}", json.dumps(value))]
 
 

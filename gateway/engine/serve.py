@@ -20,7 +20,7 @@ import yaml
 
 from gateway import settings as configuration
 from gateway.app import parts
-from gateway.engine.presets import Preset, recognise
+from gateway.engine.presets import Preset, recognise, revision_of
 from gateway.engine.service import Command
 from gateway.engine.supervisor import Output, Supervisor
 from gateway.errors import ConfigurationError, GatewayError
@@ -62,7 +62,7 @@ class Request:
 
 def run(request: Request, say: Callable[[str], None], announce: Callable[[str], None]) -> int:
     """Serves until told to stop; the exit code. Raises ConfigurationError before anything is started."""
-    preset = recognise(request.model)
+    preset = recognise(request.model, revision_of(request.engine_args))
     with ExitStack() as stack:
         folder = stack.enter_context(_runtime_dir(request.runtime_dir))
         settings = effective_settings(request, preset, folder / "engine.sock")

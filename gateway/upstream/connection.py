@@ -242,20 +242,17 @@ class Connection(asyncio.Protocol):
             if self._waiter is not None:
                 self._wake()
             return
-        if self._chunks:
-            self._hand_over(self._feed)
-        if self.complete:
-            self._wake()
-
-    def _hand_over(self, feed: Callable[[bytes], None]) -> None:
         chunks = self._chunks
-        self._chunks = []
-        self._held = 0
-        try:
-            feed(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-        except Exception as fault:  # noqa: BLE001 - raised again where the reply is waited for
-            # Also after the last byte: then there is nothing to drop, but the fault must be heard.
-            self._error = self._error or fault
+        if chunks:
+            try:
+                self._feed(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            except Exception as fault:  # noqa: BLE001 - raised again where the reply is waited for
+                # Also after the last byte: then there is nothing to drop, but the fault must be heard.
+                self._error = self._error or fault
+                self._wake()
+            chunks.clear()
+            self._held = 0
+        if self.complete:
             self._wake()
 
     def eof_received(self) -> None:

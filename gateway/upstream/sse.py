@@ -25,29 +25,29 @@ END = b"\n\n"
 class EventAligner:
     """Cuts a stream of bytes at the ends of events, so that a stream that breaks off never ends inside one."""
 
-    __slots__ = ("_rest",)
+    __slots__ = ("rest",)
 
     def __init__(self) -> None:
-        self._rest = b""
+        self.rest = b""
 
     def feed(self, chunk: bytes) -> bytes:
         """The whole events known so far and not handed out yet; maybe b"".
 
         Raises EngineFailedError where an event does not end within MAX_EVENT bytes.
         """
-        if not self._rest and chunk.endswith(END):
+        if not self.rest and chunk.endswith(END):
             return chunk
-        data = self._rest + chunk
+        data = self.rest + chunk
         cut = data.rfind(END)
         cut = cut + len(END) if cut >= 0 else 0
-        self._rest = data[cut:]
-        if len(self._rest) > MAX_EVENT:
+        self.rest = data[cut:]
+        if len(self.rest) > MAX_EVENT:
             raise EngineFailedError("The engine sent an event without an end.")
         return data[:cut]
 
     def flush(self) -> bytes:
         """What is left once the stream has ended properly."""
-        rest, self._rest = self._rest, b""
+        rest, self.rest = self.rest, b""
         return rest
 
 

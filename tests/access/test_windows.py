@@ -102,7 +102,7 @@ def test_memory_is_bounded_by_the_slots_however_much_is_charged() -> None:
     for now in range(0, 10 * LENGTH, SLOT // 4):
         window.used(now)
         window.charge(now, 1)
-    assert len(window._amounts) <= SLOTS + 1
+    assert len(window.amounts) <= SLOTS + 1
 
 
 def test_too_much_goes_back_to_the_latest_charge_first() -> None:

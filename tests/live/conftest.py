@@ -99,7 +99,9 @@ async def _gateway(
 ) -> AsyncIterator[Running]:
     document: dict[str, Any] = {
         "server": {"drain_seconds": 2},
-        "engines": {name: {"url": engine.url, "probe_seconds": 60} for name, engine in engines.items()},
+        "engines": {
+            name: {"url": engine.url, "probe_seconds": 60, "hold": {"seconds": 0.3}} for name, engine in engines.items()
+        },
         "models": {"gemma": {"served_name": "served", "modalities": ["text", "image", "audio"]}},
     }
     tree = settings._merge(document, sections)
