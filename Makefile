@@ -57,6 +57,7 @@ docs: $(BASE) ## Write the references under docs anew
 	@$(BIN)/python -c 'from pathlib import Path; from gateway import reference; reference.write(Path("docs"))'
 	@$(BIN)/python -m tests.helm.gateway_schema
 	@$(BIN)/python -m tests.helm.profiles
+	@$(BIN)/python -m deploy.dashboards
 
 .PHONY: clean
 clean: ## Remove .venv, models and caches

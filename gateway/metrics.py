@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
@@ -15,6 +17,13 @@ GENERATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320,
 WAIT_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40)
 #: Seconds; fetching and decoding.
 MEDIA_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+#: Seconds; from one event of a stream to the next.
+TOKEN_BUCKETS = (0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
+
+#: Values of labels that are there from the start, at 0: Prometheus does not see the increase of a series that is new.
+SHED_REASONS = ("queue_full", "queue_deadline", "displaced")
+MEDIA_CODES = ("invalid_media", "media_too_large", "silent_media", "media_unreachable", "media_timeout")
+RELOADED = ("configuration", "keys")
 
 
 class Metrics:
@@ -25,6 +34,7 @@ class Metrics:
         #: Asked first whenever the series are read: what is still to be counted.
         self.arrears = Arrears(registry)
         ProcessCollector(registry=registry)
+        self.build = Gauge("gemma_gateway_build_info", "1, for the version that runs.", ["version"], registry=registry)
         self.requests = Counts(
             "gemma_gateway_requests",
             "Inference requests by HTTP status; 499: the client left.",
@@ -80,9 +90,17 @@ class Metrics:
         )
         self.first_byte = Spread(
             "gemma_gateway_first_byte_seconds",
-            "From the request's arrival to the first bytes of the answer: time to first token where it is streamed.",
-            ["path", "model"],
+            "From the request's arrival to the first bytes of the answer. stream: yes where it came event by event, and"
+            " this is the time to the first token; no where it came whole.",
+            ["path", "model", "stream"],
             buckets=GENERATION_BUCKETS,
+            registry=registry,
+        )
+        self.token_seconds = Spread(
+            "gemma_gateway_token_seconds",
+            "Mean time from one event of a stream to the next, once for each stream; an event mostly is a token.",
+            ["path", "model"],
+            buckets=TOKEN_BUCKETS,
             registry=registry,
         )
         self.tokens = Counts(
@@ -197,6 +215,12 @@ class Metrics:
             ["what", "outcome"],
             registry=registry,
         )
+        self.reload_healthy = Gauge(
+            "gemma_gateway_reload_healthy",
+            "0 while `configuration` or `keys`, as they are now, are invalid and the old ones stay in force; else 1.",
+            ["what"],
+            registry=registry,
+        )
         self.store_available = Gauge(
             "gemma_gateway_quota_store_available",
             "1 while the store that gateways count in together (quotas.store) answers; also 1 where there is none.",
@@ -222,6 +246,19 @@ class Metrics:
             "Records that could not be written to the usage log when they were due.",
             registry=registry,
         )
+        self._declare()
+
+    def _declare(self) -> None:
+        """Shows series before anything has happened to them."""
+        self.build.labels(version("gemma-gateway")).set(1)
+        for reason in SHED_REASONS:
+            self.shed.labels(reason)
+        for code in MEDIA_CODES:
+            self.media_errors.labels(code)
+        for what in RELOADED:
+            self.reload_healthy.labels(what).set(1)
+            for outcome in ("ok", "error"):
+                self.reloads.labels(what, outcome)
 
     def render(self) -> bytes:
         """The exposition in Prometheus' text format."""

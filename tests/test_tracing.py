@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import logging
 import re
 import subprocess
@@ -11,13 +10,9 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from opentelemetry.trace import get_current_span
@@ -31,60 +26,17 @@ from gateway.tracing import Exchange, Phase, RequestRecord, Trace, Tracer
 from gateway.tracing.context import begin
 from gateway.tracing.export import _Faults
 from gateway.tracing.record import OPERATIONS
+from tests.collector import Collector, collecting
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{PARENT}-01".encode(), f"00-{TRACE}-{PARENT}-00".encode()
 SECRET = "Bearer of-a-secret"
 
 
-@dataclass
-class Collector:
-    """Takes spans by OTLP over HTTP on loopback, and answers `status`."""
-
-    url: str = ""
-    status: int = 200
-    paths: list[str] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
-    requests: list[ExportTraceServiceRequest] = field(default_factory=list)
-
-    @property
-    def spans(self) -> list[Span]:
-        return [
-            span
-            for request in self.requests
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-    def kind(self, kind: Span.SpanKind.ValueType) -> list[Span]:
-        return [span for span in self.spans if span.kind == kind]
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    seen = Collector()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            seen.paths.append(self.path)
-            seen.headers.append({name.lower(): value for name, value in self.headers.items()})
-            seen.requests.append(ExportTraceServiceRequest.FromString(gzip.decompress(body)))
-            self.send_response(seen.status)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        seen.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with collecting() as seen:
         yield seen
-        server.shutdown()
-        thread.join()
 
 
 @asynccontextmanager

@@ -208,9 +208,14 @@ _ENGINES = Row(
         Panel(
             38,
             "Slow models, p95",
-            "From a request's arrival to the first bytes of its answer, by model and path.",
+            "From a request's arrival to the first bytes of its answer, by model, path and whether it is streamed.",
             "s",
-            [Query(quantile(0.95, "gemma_gateway_first_byte_seconds", MODELS, "model, path"), "{{model}} {{path}}")],
+            [
+                Query(
+                    quantile(0.95, "gemma_gateway_first_byte_seconds", MODELS, "model, path, stream"),
+                    "{{model}} {{path}} stream: {{stream}}",
+                )
+            ],
         ),
     ],
 )
@@ -252,7 +257,8 @@ _PROCESS = Row(
         Panel(
             44,
             "Changes taken over, and refused",
-            "Changes of the configuration and of keys within ten minutes. error: it is invalid, and the old one stays.",
+            "Changes of the configuration and of keys within ten minutes. error: it is invalid, and the old one stays."
+            " And gateways for which that is so now.",
             "short",
             [
                 Query(
@@ -260,7 +266,8 @@ _PROCESS = Row(
                         f"sum by (what, outcome) (increase(gemma_gateway_reloads_total{{{GATEWAYS}}}[10m]))", "what"
                     ),
                     "{{what}} {{outcome}}",
-                )
+                ),
+                Query(f"sum by (what) (1 - gemma_gateway_reload_healthy{{{GATEWAYS}}})", "{{what}} invalid now"),
             ],
         ),
         Panel(
@@ -269,6 +276,14 @@ _PROCESS = Row(
             "Records a second that could not be written when they were due. The bills lack them if it goes on.",
             "ops",
             [Query(rate("gemma_gateway_usage_log_faults_total", GATEWAYS, _EACH), _NAME)],
+        ),
+        Panel(
+            46,
+            "Versions",
+            "Gateways by version. Two at a time are an upgrade under way, or one that got stuck.",
+            "short",
+            [Query(f"count by (version) (gemma_gateway_build_info{{{GATEWAYS}}})", "{{version}}")],
+            stack=True,
         ),
     ],
 )

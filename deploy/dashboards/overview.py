@@ -26,6 +26,9 @@ _WAITING = (
     f"{total('gemma_gateway_requests_waiting', GATEWAYS)} + {total('gemma_gateway_engine_requests_held', GATEWAYS)}"
 )
 
+#: What came event by event.
+_STREAMS = f'{MODELS}, stream="yes"'
+
 _NOW = Row(
     100,
     "Now",
@@ -161,11 +164,11 @@ _OBJECTIVES = Row(
         Panel(
             21,
             "First token: how fast the budget burns",
-            "As on the left, for first tokens that took an engine longer than 2.5 s, by the name that the engine"
-            " serves. Needs the chart's recording rules.",
+            "As on the left, for first tokens of streams that came later than 2.5 s after the request. Needs the chart's"
+            " recording rules.",
             "short",
             [
-                Query(f"gemma:first_token_burn:{window}{{{GATEWAYS}}}", f"{window} {{{{model_name}}}}")
+                Query(f"gemma:first_token_burn:{window}{{{MODELS}}}", f"{window} {{{{model}}}}")
                 for window in ("5m", "1h", "6h")
             ],
             width=9,
@@ -178,7 +181,7 @@ _OBJECTIVES = Row(
             "short",
             [
                 Query(f"gemma:availability_burn:3d{{{MODELS}}}", "availability {{model}}"),
-                Query(f"gemma:first_token_burn:3d{{{GATEWAYS}}}", "first token {{model_name}}"),
+                Query(f"gemma:first_token_burn:3d{{{MODELS}}}", "first token {{model}}"),
             ],
             kind="stat",
             width=6,
@@ -193,23 +196,23 @@ _LATENCY = Row(
     [
         Panel(
             30,
-            "First bytes",
-            "From a request's arrival at the gateway to the first bytes of its answer: time to first token of"
-            " streams, the whole generation of others. Queue and media are part of it.",
+            "First token",
+            "From a request's arrival at the gateway to the first token of its stream. Queue and media are part of it.",
             "s",
-            percentiles("gemma_gateway_first_byte_seconds", MODELS),
+            percentiles("gemma_gateway_first_byte_seconds", _STREAMS),
         ),
         Panel(
             31,
-            "First bytes by model, p95",
+            "First token by model, p95",
             "Which model is slow. All of them: look at the queue and at media. One: at its engine.",
             "s",
-            [Query(quantile(0.95, "gemma_gateway_first_byte_seconds", MODELS, "model"), "{{model}}")],
+            [Query(quantile(0.95, "gemma_gateway_first_byte_seconds", _STREAMS, "model"), "{{model}}")],
         ),
         Panel(
             32,
             "First bytes, spread",
-            "How many requests took how long. Two bands are streams and answers in one piece, or two kinds of use.",
+            "How many requests took how long, streams and answers in one piece. Two bands are these two, or two kinds of"
+            " use.",
             "s",
             [Query(rate("gemma_gateway_first_byte_seconds_bucket", MODELS, "le"), "{{le}}")],
             kind="heatmap",
@@ -224,10 +227,18 @@ _LATENCY = Row(
         ),
         Panel(
             34,
-            "Between tokens",
+            "Between tokens in the engine",
             "Time from one token of an answer to the next, in the engine. People read at about 0.1 s a token.",
             "s",
             percentiles("vllm:inter_token_latency_seconds", GATEWAYS),
+        ),
+        Panel(
+            36,
+            "Between tokens",
+            "Mean time from one event of a stream to the next, by stream. Where the left is good and this is bad,"
+            " clients read slowly, or the gateway has too little CPU.",
+            "s",
+            percentiles("gemma_gateway_token_seconds", MODELS),
         ),
         Panel(
             35,
@@ -235,6 +246,7 @@ _LATENCY = Row(
             "From a request's arrival to the end of its answer. It follows the lengths of answers.",
             "s",
             [Query(quantile(0.95, "gemma_gateway_request_seconds", MODELS, "model"), "{{model}}")],
+            width=24,
         ),
     ],
 )

@@ -106,7 +106,10 @@ class Accounting:
         metrics.key_requests.series[key, finish] += 1
         metrics.duration.observe((path, model), seen.seconds)
         if seen.first_byte is not None:
-            metrics.first_byte.observe((path, model), seen.first_byte - seen.started)
+            wait, events = seen.first_byte - seen.started, seen.events
+            metrics.first_byte.observe((path, model, "yes" if events else "no"), wait)
+            if events > 1:
+                metrics.token_seconds.observe((path, model), (seen.seconds - wait) / (events - 1))
         if usage is None:
             return
         tokens = metrics.tokens.series

@@ -241,7 +241,7 @@ async def serve(first: Settings, source: Source) -> None:
     SIGHUP has configuration and keys read anew, as a change of their files does.
     """
     gateway = Gateway(first, source)
-    sockets = bind(first.server.host, first.server.port, "port")
+    sockets = bind(first.server.host, first.server.port, "port", shared=first.server.reuse_port)
     admin_sockets = bind(first.server.admin_host, first.server.admin_port, "admin-port")
     drain = first.server.drain_seconds
     public, inside = gateway.public_server(), server(gateway.admin, drain)

@@ -52,11 +52,16 @@ def grace(drain_seconds: float) -> int:
     return max(1, round(drain_seconds))
 
 
-def bind(host: str, port: int, what: str) -> socket.socket:
-    """A listening socket. Raises ConfigurationError with the fix where the address is taken or not this machine's."""
+def bind(host: str, port: int, what: str, *, shared: bool = False) -> socket.socket:
+    """A listening socket; `shared` with other processes that want that as well.
+
+    Raises ConfigurationError with the fix where the address is taken or not this machine's.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
     except OSError as fault:

@@ -26,7 +26,7 @@ from gateway.usage_log.file import check as check_file
 T = TypeVar("T")
 
 #: Keys that cannot change while the gateway runs: its sockets are open.
-_FIXED = ("host", "port", "admin_host", "admin_port")
+_FIXED = ("host", "port", "reuse_port", "admin_host", "admin_port")
 
 #: Hosts that stand for every address of the machine.
 _ALL_ADDRESSES = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound

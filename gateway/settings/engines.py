@@ -122,9 +122,13 @@ class EngineSettings(Frozen):
     kubernetes: KubernetesSettings | None = None
     """Replicas that come and go, by Kubernetes' EndpointSlices."""
     routing: RoutingSettings = RoutingSettings()
+    """How a replica is chosen for a request."""
     ejection: EjectionSettings = EjectionSettings()
+    """When a replica that fails is left out for a while."""
     retries: RetrySettings = RetrySettings()
+    """When another replica gets what failed."""
     hold: HoldSettings = HoldSettings()
+    """Whether requests wait while no replica is ready."""
     connect_seconds: Seconds = 5
     """To open a connection."""
     first_byte_seconds: Seconds = 600

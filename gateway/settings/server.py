@@ -16,6 +16,9 @@ class ServerSettings(Frozen):
     """Address of the inference API. Anything but loopback needs keys."""
     port: Port = 8000
     """Port of the inference API."""
+    reuse_port: bool = False
+    """Whether more gateways on this machine may listen on the same address, each with an `admin_port` of its own: the
+    system deals out connections among them. Limits are counted by each, unless `quotas.store` is set."""
     admin_host: str = "127.0.0.1"
     """Address of /metrics, /livez and /readyz. Never expose it to clients."""
     admin_port: Port = 9090

@@ -50,14 +50,15 @@ async def process(tmp_path: Path) -> AsyncIterator[Process]:
 
 @asynccontextmanager
 async def started(folder: Path, **sections: Any) -> AsyncIterator[Process]:
-    """A process with further sections in its configuration."""
-    port, admin_port = free_port(), free_port()
+    """A process with further sections in its configuration, of which `server` may say the ports."""
+    server = {"port": free_port(), "admin_port": free_port(), "drain_seconds": 20, **sections.pop("server", {})}
+    port, admin_port = server["port"], server["admin_port"]
     async with fake_engine.running() as engine:
         config = folder / "gateway.yaml"
         config.write_text(
             yaml.safe_dump(
                 {
-                    "server": {"port": port, "admin_port": admin_port, "drain_seconds": 20},
+                    "server": server,
                     "engines": {"default": {"url": engine.url, "probe_seconds": 0.1}},
                     "models": {"gemma": {}},
                     "logs": {"format": "json"},
@@ -109,6 +110,7 @@ async def test_admin_port_tells_liveness_readiness_and_metrics(process: Process)
     assert ready.json() == {
         "status": "ready",
         "engines": {"default": "ready"},
+        "replicas": {"default": {process.engine.url.removeprefix("http://"): "ready"}},
         "configuration": "ok",
         "keys": "ok",
     }
@@ -205,23 +207,6 @@ async def test_sigterm_lets_a_running_stream_finish_and_takes_no_new_request(pro
     assert draining.json()["status"] == "draining"
     assert ["after" in rest[0], rest[1]] == [True, "data: [DONE]"]
     assert await asyncio.wait_for(process.child.wait(), 10) == 0
-
-
-async def test_second_signal_ends_at_once_with_an_error_event(process: Process) -> None:
-    process.engine.behaviour = slow_stream(asyncio.Event())
-    async with (
-        httpx.AsyncClient(timeout=20) as client,
-        client.stream("POST", f"{process.url}/v1/chat/completions", json=STREAM) as response,
-    ):
-        lines = response.aiter_lines()
-        await anext(lines)
-
-        process.child.send_signal(signal.SIGTERM)
-        await until(f"{process.admin_url}/readyz", 503)
-        process.child.send_signal(signal.SIGTERM)
-        code = await asyncio.wait_for(process.child.wait(), 5)
-
-    assert code == 0
 
 
 async def test_log_is_one_json_object_a_line_with_the_request_id_and_no_key(process: Process) -> None:

@@ -38,9 +38,8 @@ def slow_stream(seconds: float, events: int = 5) -> Behaviour:
     return behave
 
 
-@pytest.mark.parametrize("policy", ["affinity", "round_robin"])
-async def test_three_engines_restarted_in_turn_under_300_streams_break_none(start: Start, policy: str) -> None:
-    async with replicas(start, 3, probe_seconds=0.2, hold={"seconds": 10}, routing={"policy": policy}) as pool:
+async def test_three_engines_restarted_in_turn_under_300_streams_break_none(start: Start) -> None:
+    async with replicas(start, 3, probe_seconds=0.2, hold={"seconds": 10}, routing={"policy": "affinity"}) as pool:
         for fake in pool.fakes:
             fake.behaviour = slow_stream(1.2)
         streams = Streams(pool.gateway.url, 300)
@@ -52,6 +51,7 @@ async def test_three_engines_restarted_in_turn_under_300_streams_break_none(star
         await streams.stop()
 
         assert streams.broken == []
+        assert sum(fake.refused for fake in pool.fakes) > 0
         assert streams.whole >= 600
         await pool.clean()
 
@@ -120,6 +120,13 @@ async def gateway(folder: Path) -> AsyncIterator[Process]:
         yield process
 
 
+async def asked(process: Process) -> None:
+    """Waits until its engine has got a request."""
+    async with asyncio.timeout(15):
+        while not process.engine.requests:
+            await asyncio.sleep(0.02)
+
+
 @pytest.mark.skipif(not Path(NGINX).exists(), reason="nginx is what stands for a Service here, and is not installed")
 async def test_two_gateways_restarted_in_turn_under_live_streams_break_none(tmp_path: Path, delay: None) -> None:
     """Each goes off the list once its /readyz says so, as the endpoints of a Service do, and its successor goes on."""
@@ -137,9 +144,8 @@ async def test_two_gateways_restarted_in_turn_under_live_streams_break_none(tmp_
             assert await asyncio.wait_for(old.child.wait(), 20) == 0
             gateways.append(await stack.enter_async_context(gateway(tmp_path / f"new {number}")))
             balancer.spread_over(gateways)
-            await asyncio.sleep(0.5)
+            await asked(gateways[-1])
         await streams.stop()
 
         assert streams.broken == []
         assert streams.whole >= 300
-        assert all(new.engine.requests for new in gateways)

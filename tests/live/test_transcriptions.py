@@ -498,7 +498,7 @@ async def test_drain_time_over_means_an_error_event_and_not_a_silent_cut(gateway
     async with streamed(gateway) as response:
         chunks = response.aiter_bytes()
         await anext(chunks)
-        for task in [t for t in asyncio.all_tasks() if "run_asgi" in repr(t.get_coro())]:
+        for task in [t for t in asyncio.all_tasks() if "Edge.run" in repr(t.get_coro())]:
             task.cancel()
         rest = b"".join([chunk async for chunk in chunks])
 
