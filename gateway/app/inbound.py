@@ -59,8 +59,10 @@ class Inbound(HttpToolsProtocol):
         self._task: asyncio.Task[None] | None = None
         self._in_head = False
         self._deaf = False
+        #: Bytes of a body that come past the parser; see `_stay`.
+        self._unparsed = 0
         self._head_bytes = 0
-        #: Since when the end of a head, or the next request, is waited for; None while there is something to do.
+        #: Since when the client is waited for: the end of a head, a small body, the next request; None while it waits.
         self._waiting_since: float | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._general: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
@@ -101,6 +103,8 @@ class Inbound(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
+            if self._unparsed:
+                self._feed_unparsed(data)
             return
         # What comes with the end of a body is counted as well: that only makes the bound a little lower.
         self._head_bytes = self._head_bytes + len(data) if self._in_head else len(data)
@@ -109,8 +113,8 @@ class Inbound(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.logger.warning("Invalid HTTP request received.")
             self.send_400_response("Invalid HTTP request received.")
-        except httptools.HttpParserUpgrade:
-            self._unsupported_upgrade_warning()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stay(data[upgrade.args[0] :])
         if self._in_head and self._head_bytes > MAX_HEAD:
             self._refuse()
 
@@ -168,11 +172,16 @@ class Inbound(HttpToolsProtocol):
         self._task = None
         length = call.headers.get(b"content-length", b"")
         call.expects_continue = self.expect_100_continue
+        if parser.should_upgrade() and length.isdigit():
+            self._unparsed = int(length)
         if self.expect_100_continue or not length.isdigit() or int(length) > READ_AHEAD:
             self._work(call)
+        else:
+            self._waiting_since = self.loop.time()
 
     def _work(self, call: Call) -> None:
         assert self._public is not None  # noqa: S101 - where the call comes from
+        self._waiting_since = None
         task = self._task = self.loop.create_task(self._public.handler(call))
         self.tasks.add(task)
         task.add_done_callback(self._done)
@@ -193,10 +202,35 @@ class Inbound(HttpToolsProtocol):
         call = self._call
         if call is None:
             super().on_message_complete()
-        elif not (call.response_complete or self._deaf):
-            call.feed_end()
-            if self._task is None:
-                self._work(call)
+        elif not (call.response_complete or self._deaf or self._unparsed):
+            self._end_body(call)
+
+    def _end_body(self, call: Call) -> None:
+        call.feed_end()
+        if self._task is None:
+            self._work(call)
+
+    # Wishes for another protocol
+
+    def _stay(self, rest: bytes) -> None:
+        """To HTTP/2, as Java's client asks for: the request is answered all the same. The parser takes no body of it,
+        and no other request.
+        """
+        self._deaf = True
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
+        if self._unparsed and rest:
+            self._feed_unparsed(rest)
+
+    def _feed_unparsed(self, data: bytes) -> None:
+        call = self._call
+        if call is None or call.response_complete:
+            return
+        body = data[: self._unparsed]
+        self._unparsed -= len(body)
+        call.feed(body)
+        if not self._unparsed:
+            self._end_body(call)
 
     # Answers
 

@@ -9,7 +9,6 @@ from types import MappingProxyType
 
 from gateway.engine.gemmas import SERVED_CONTEXT, SHAPES, KvLayers, Preset
 from gateway.engine.gpus import OVERHEAD_BYTES, UTILISATION, valid_sizes
-from gateway.settings import Modality
 from tests.helm.rendering import CHARTS
 
 FOLDER = CHARTS / "engine" / "profiles"
@@ -159,8 +158,6 @@ def _values(plan: Plan) -> Iterator[str]:
     yield f"  limits: {{memory: {2 * memory}Gi}}"
     yield f"cache: {{size: {10 + 10 * -(-2 * plan.preset.weight_bytes // (10 * GIB))}Gi}}"
     yield f"nodeSelector: {{nvidia.com/gpu.product: {plan.machine.product}}}"
-    if Modality.IMAGE not in plan.preset.modalities:
-        yield "test: {image: false}"
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from gateway.api.call import fields
 from gateway.app import inbound
 from tests.live.conftest import Running, Start
 
@@ -66,3 +67,94 @@ async def test_connection_that_never_asks_is_closed(
     gateway = await start()
 
     assert await sent(gateway, begin) == b""
+
+
+BODY = json.dumps({"model": "gemma", "messages": [{"role": "user", "content": "hi"}]}).encode()
+STREAM = json.dumps({"model": "gemma", "messages": [], "stream": True}).encode()
+
+
+def chat(*lines: bytes, body: bytes = BODY, version: bytes = b"1.1") -> bytes:
+    """A chat request with further lines in its head."""
+    length = b"content-length: %d" % len(body)
+    head = [b"POST /v1/chat/completions HTTP/" + version, b"host: x", b"content-type: application/json", length, *lines]
+    return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+
+async def test_requests_follow_each_other_on_one_connection(start: Start) -> None:
+    gateway = await start()
+
+    answer = await sent(gateway, *[chat()] * 20, chat(b"connection: close"))
+
+    assert answer.count(b"HTTP/1.1 200 OK") == 21
+    assert answer.count(b"connection: close") == 1
+
+
+async def test_request_before_the_answer_to_the_one_before_has_to_be_sent_again(start: Start) -> None:
+    gateway = await start()
+
+    answer = await sent(gateway, chat() + chat())
+
+    assert answer.count(b"HTTP/1.1 200 OK") == 1
+    assert b"\r\nconnection: close\r\n" in answer
+    assert len(gateway.engine.requests) == 1
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_wish_for_another_protocol_is_answered_in_this_one(start: Start, size: int) -> None:
+    gateway = await start()
+    wish = b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AAEA"
+    body = json.dumps({"model": "gemma", "messages": [{"role": "user", "content": "x" * size}]}).encode()
+    request = chat(*wish, body=body)
+
+    answer = await sent(gateway, request[:-5], request[-5:])
+
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert gateway.engine.requests[0].json()["messages"] == json.loads(body)["messages"]
+
+
+async def test_client_of_http_1_0_knows_the_end_of_a_stream_by_the_connections(start: Start) -> None:
+    gateway = await start()
+
+    answer = await sent(gateway, chat(body=STREAM, version=b"1.0"))
+
+    head, _, events = answer.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head
+    assert events.startswith(b"data: {")
+    assert events.endswith(b"data: [DONE]\n\n")
+
+
+async def test_body_is_asked_for_where_the_client_waits_for_that(start: Start) -> None:
+    gateway = await start()
+    request = chat(b"expect: 100-continue", b"connection: close")
+
+    answer = await sent(gateway, request[: -len(BODY)], BODY)
+
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+async def test_body_of_unknown_length_in_pieces_is_put_together(start: Start) -> None:
+    gateway = await start()
+    text = "x" * 100_000
+    body = json.dumps({"model": "gemma", "messages": [{"role": "user", "content": text}]}).encode()
+    pieces = [b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:10], body[10:70_000], body[70_000:])]
+    head = b"POST /v1/chat/completions?x=1 HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+
+    answer = await sent(gateway, head, *pieces, b"0\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert gateway.engine.requests[0].json()["messages"][0]["content"] == text
+
+
+async def test_answer_to_head_has_no_body(start: Start) -> None:
+    gateway = await start()
+
+    answer = await sent(gateway, b"HEAD /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_fields_that_came_several_times_are_joined_in_their_order() -> None:
+    pairs = [(b"x-forwarded-for", b"1.2.3.4"), (b"host", b"x"), (b"x-forwarded-for", b"5.6.7.8")]
+
+    assert fields(pairs) == {b"x-forwarded-for": b"1.2.3.4, 5.6.7.8", b"host": b"x"}

@@ -27,6 +27,13 @@
 {{- else -}}{{ $address }}{{- end -}}
 {{- end -}}
 
+{{/* Whether the test shows the model an image: true or false. Without being told, unless the name is of one that is
+blind, as gateway.engine.gemmas has it; a test compares. */}}
+{{- define "engine.triesImage" -}}
+{{- $isBlind := regexMatch "gemma-3-(270m|1b)" (printf "%s %s" .Values.model .Values.modelArtifacts.uri | lower) -}}
+{{- .Values.test.image | toString | default (toString (not $isBlind)) -}}
+{{- end -}}
+
 {{/* GPUs of one replica. */}}
 {{- define "engine.gpus" -}}
 {{- with .Values.parallelism -}}{{ mul .tensor .pipeline .data }}{{- end -}}
