@@ -40,8 +40,8 @@ lint: $(BASE)
 	@$(BIN)/mypy
 
 .PHONY: check
-check: lint ## Lint, types, and the tests that need no engine
-	@$(BIN)/pytest -n 3 -m 'not engine and not extended'
+check: lint ## Lint, types, and the quick tests that need no engine
+	@$(BIN)/pytest -n 3 -m 'not engine and not extended and not slow'
 
 .PHONY: test
 test: lint $(ENGINE) ## check, and the tests with the real engine

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
+import pytest
 import yaml
 from jsonschema.protocols import Validator
 from jsonschema.validators import Draft202012Validator
 from referencing import Registry, Resource
 
+#: Neither threads nor garbage collection pay for a process that is over so soon.
+_LEAN = {**os.environ, "GOGC": "off", "GOMAXPROCS": "1"}
 #: libyaml's, where PyYAML was built with it: it takes a tenth of the time.
 SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -70,6 +74,11 @@ def helm_notes(chart: Path | str, values: Values = None, *sets: str) -> str:
 def helm_lint(chart: Path | str, values: Values = None, *sets: str) -> str:
     """What `helm lint --strict` says. Raises RefusedError where it finds a fault."""
     return _helm(["lint", "--strict", str(_path(chart))], _inline(values), sets)
+
+
+def some(cases: Iterable[Any], quick: Container[Any]) -> list[Any]:
+    """Cases as parameters: of a matrix that differs in little, the quick suite takes a few."""
+    return [pytest.param(case, marks=() if case in quick else pytest.mark.extended) for case in cases]
 
 
 def refusal(chart: Path | str, values: Values = None, *sets: str, **options: str | bool) -> str:
@@ -149,7 +158,9 @@ def _render(
 
 def _helm(words: Sequence[str], values: str, sets: Sequence[str]) -> str:
     flags = ["--values", "-", *(word for text in sets for word in ("--set", text))]
-    done = subprocess.run([_binary(), *words, *flags], input=values, capture_output=True, text=True, timeout=SECONDS)
+    done = subprocess.run(
+        [_binary(), *words, *flags], input=values, capture_output=True, text=True, timeout=SECONDS, env=_LEAN
+    )
     if done.returncode != 0:
         raise RefusedError(done.stderr + done.stdout)
     return done.stdout

@@ -17,6 +17,8 @@ from tests.live.conftest import Start
 from tests.live.replicas import Replicas, replicas, request
 from tests.live.test_storm import quotas_hold
 
+pytestmark = pytest.mark.slow
+
 _STREAMS = 2000
 _AT_ONCE = 50
 _MUCH = 10**9

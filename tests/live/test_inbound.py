@@ -137,7 +137,9 @@ async def test_body_of_unknown_length_in_pieces_is_put_together(start: Start) ->
     text = "x" * 100_000
     body = json.dumps({"model": "gemma", "messages": [{"role": "user", "content": text}]}).encode()
     pieces = [b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:10], body[10:70_000], body[70_000:])]
-    head = b"POST /v1/chat/completions?x=1 HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+    head = (
+        b"POST /v1/chat/completions?x=1 HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+    )
 
     answer = await sent(gateway, head, *pieces, b"0\r\n\r\n")
 

@@ -18,6 +18,8 @@ from tests.live.conftest import Start
 from tests.live.replicas import Streams, replicas
 from tests.live.test_process import Process, free_port, started, until
 
+pytestmark = pytest.mark.slow
+
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 
 #: In which a gateway that stops still answers, in seconds, so that nginx can take it off its list.

@@ -16,6 +16,8 @@ from gateway.settings import Grant, Limits
 from tests.fake_engine import USAGE, Received, begin, compact, data, event, reply, send
 from tests.live.conftest import MESSAGES, Running, Start
 
+pytestmark = pytest.mark.slow
+
 _REQUESTS = 2000
 _AT_ONCE = 40
 _MUCH = 10**9

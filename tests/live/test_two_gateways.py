@@ -21,6 +21,8 @@ from tests.fake_engine import USAGE, Received, compact, reply
 from tests.live.conftest import MESSAGES
 from tests.live.test_process import Process, started
 
+pytestmark = pytest.mark.slow
+
 _AT_ONCE = 20
 
 

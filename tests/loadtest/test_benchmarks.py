@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -28,7 +30,9 @@ def test_cost_of_a_large_body_is_told() -> None:
 def test_what_access_adds_to_the_bare_relay_is_told() -> None:
     told = benchmark("access", "--rounds", "1", "--requests", "64")
 
-    assert re.match(r"bare relay .*µs.*\nopen gateway .*µs.*\nwhat is usual .*µs.*\neverything on .*µs.*\nadded .*µs", told)
+    assert re.match(
+        r"bare relay .*µs.*\nopen gateway .*µs.*\nwhat is usual .*µs.*\neverything on .*µs.*\nadded .*µs", told
+    )
 
 
 def test_peer_that_does_not_start_is_an_error_that_names_it() -> None:

@@ -29,6 +29,8 @@ from loadtest.deployment.scenario import Slo
 from tests.fake_engine import Behaviour, Received, begin, data, send
 from tests.live.test_process import Process, started
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 SCENARIOS = sorted((ROOT / "loadtest" / "scenarios").glob("*.yaml"))
 SMOKE = ROOT / "loadtest" / "scenarios" / "smoke.yaml"

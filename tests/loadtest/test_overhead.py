@@ -18,6 +18,8 @@ from loadtest.overhead_report import Sample
 from loadtest.overhead_scenarios import SCENARIOS, named
 from loadtest.processes import engine_command, free_port, running
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 SMALL = next(each for each in SCENARIOS if each.name == "small-16")
 STREAM = b'{"model":"gemma","stream":true,"max_tokens":%d}'

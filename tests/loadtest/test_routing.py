@@ -17,6 +17,8 @@ from loadtest.routing_engine import Engine, Request, Speed
 from loadtest.routing_simulation import Plan
 from loadtest.routing_trace import Trace, Traffic
 
+pytestmark = pytest.mark.slow
+
 Block = tuple[int, int]
 
 

@@ -16,6 +16,8 @@ from click.testing import CliRunner, Result
 from loadtest.soak import Place, main
 from loadtest.soak_watch import IN_FLIGHT, MIB, Bounds, Sample, judge, sample
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 BOUNDS = Bounds(growth_mib=8, growth_fds=32, failed_percent=1)
 NOTHING = dict.fromkeys(IN_FLIGHT, 0.0)
