@@ -29,7 +29,7 @@ from gateway.errors import (
 )
 from gateway.media.inline import Inlined, Media
 from gateway.protocol import InferenceRequest, parse
-from gateway.upstream.connection import unavailable
+from gateway.upstream.connecting import unavailable
 from gateway.upstream.pool import Engine
 
 #: Fields that mean something to vLLM which no client may say: the id must be unique over all clients, and the others

@@ -10,7 +10,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.api.call import READ_AHEAD, Call, fields, lines
+from gateway.api.call import READ_AHEAD, Call, Fields, fields, lines
 from gateway.errors import InvalidRequestError
 
 #: Bytes of request line and headers. Tokens have up to 16 KiB.
@@ -20,7 +20,7 @@ MAX_HEAD = 64 * 1024
 HEAD_SECONDS = 30.0
 
 #: Seconds for a refused client to read why.
-_LINGER_SECONDS = 1.0
+_LINGER_SECONDS = 3.0
 
 #: Answers a call.
 Handler = Callable[[Call], Coroutine[Any, Any, None]]
@@ -124,7 +124,10 @@ class Inbound(HttpToolsProtocol):
             self._waiting_since = self.loop.time()
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Clients send twenty of them: what else uvicorn does here waits until it is known who needs it.
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         if self._deaf:
@@ -149,9 +152,10 @@ class Inbound(HttpToolsProtocol):
     def _begin_cycle(self) -> None:
         """uvicorn's way, which begins with the scope."""
         self._call = None
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        url, headers = self.url, self.headers
         super().on_message_begin()
-        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.url, self.headers = url, headers
+        self.expect_100_continue = _expects_continue(dict(headers))
         self.scope["headers"] = headers
         super().on_headers_complete()
 
@@ -171,10 +175,10 @@ class Inbound(HttpToolsProtocol):
         # That of the call before may not have ended yet, though its answer is complete.
         self._task = None
         length = call.headers.get(b"content-length", b"")
-        call.expects_continue = self.expect_100_continue
+        call.expects_continue = b"expect" in call.headers and _expects_continue(call.headers)
         if parser.should_upgrade() and length.isdigit():
             self._unparsed = int(length)
-        if self.expect_100_continue or not length.isdigit() or int(length) > READ_AHEAD:
+        if call.expects_continue or not length.isdigit() or int(length) > READ_AHEAD:
             self._work(call)
         else:
             self._waiting_since = self.loop.time()
@@ -267,6 +271,10 @@ class Inbound(HttpToolsProtocol):
         self.transport.write_eof()
         # Closed at once, with bytes unread, the connection would be reset, and the answer lost on its way.
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+
+def _expects_continue(headers: Fields) -> bool:
+    return headers.get(b"expect", b"").lower() == b"100-continue"
 
 
 def _path(url: bytes) -> bytes:

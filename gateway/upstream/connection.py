@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import cast
-from urllib.parse import urlsplit
 
 import httptools
 
-from gateway.errors import EngineFailedError, EngineTimeoutError, EngineUnavailableError, GatewayError
+from gateway.errors import EngineFailedError, EngineTimeoutError
 from gateway.protocol import Buffer
 from gateway.settings import EngineSettings
 
@@ -291,28 +290,3 @@ class Connection(asyncio.Protocol):
         if self.head_complete:
             self.complete = True
             self._keep_alive = bool(self._parser.should_keep_alive())
-
-
-async def connect(settings: EngineSettings, url: str | None = None) -> Connection:
-    """Opens a connection to `url`, or else to the only replica that the settings name.
-
-    Raises EngineUnavailableError where nothing listens, or nothing answers within `connect_seconds`.
-    """
-    parts = urlsplit(url or settings.url or "")
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(settings.connect_seconds):
-            if parts.scheme == "unix":
-                _, connection = await loop.create_unix_connection(lambda: Connection(settings), parts.path)
-            else:
-                _, connection = await loop.create_connection(
-                    lambda: Connection(settings), parts.hostname or "", parts.port or 80
-                )
-    except (OSError, TimeoutError) as fault:
-        raise unavailable() from fault
-    return connection
-
-
-def unavailable() -> GatewayError:
-    """What a client hears while the engine is down or starting."""
-    return EngineUnavailableError("The model is not available right now; try again shortly.")

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from gateway.errors import EngineFailedError, EngineUnavailableError
 from gateway.protocol import Buffer
 from gateway.settings import EngineSettings
-from gateway.upstream.connection import Connection, StaleConnectionError, connect
+from gateway.upstream.connecting import connect
+from gateway.upstream.connection import Connection, StaleConnectionError
 from gateway.upstream.ejection import Ejection
 from gateway.upstream.policies import Choice
 

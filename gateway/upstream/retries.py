@@ -6,7 +6,7 @@ from enum import Enum
 
 from gateway.errors import EngineTimeoutError, EngineUnavailableError, GatewayError
 from gateway.settings.engines import RetrySettings
-from gateway.upstream.connection import unavailable
+from gateway.upstream.connecting import unavailable
 from gateway.upstream.replica import Replica
 from gateway.upstream.reply import KeptReply
 
