@@ -16,6 +16,26 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 #: Parts into which the grid divides each side.
 GRID = 1000
 
+#: JSON schema of an answer, for `response_format`: holds a model to what `parse` reads, and to an end.
+SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "maxItems": 20,
+    "items": {
+        "type": "object",
+        "properties": {
+            "box_2d": {
+                "type": "array",
+                "items": {"type": "integer", "minimum": 0, "maximum": GRID},
+                "minItems": 4,
+                "maxItems": 4,
+            },
+            "label": {"type": "string", "maxLength": 60},
+        },
+        "required": ["box_2d", "label"],
+        "additionalProperties": False,
+    },
+}
+
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 #: Colours of the labels, in the order in which they first occur: those of Okabe and Ito, which all eyes tell apart.

@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: The rows, top first. A module imports from rows below its own, or from its own package.
 ROWS: tuple[frozenset[str], ...] = (
-    frozenset({"cli", "key_commands", "__main__", "launcher", "reference", "engine", "demo"}),
+    frozenset({"cli", "key_commands", "__main__", "launcher", "reference", "engine", "demo", "boxes"}),
     frozenset({"app"}),
     frozenset({"api"}),
     frozenset({"access", "catalog", "media", "upstream"}),

@@ -164,8 +164,8 @@ _OBJECTIVES = Row(
         Panel(
             21,
             "First token: how fast the budget burns",
-            "As on the left, for first tokens of streams that came later than 2.5 s after the request. Needs the chart's"
-            " recording rules.",
+            "As on the left, for first tokens of streams that came later than 2.5 s after the request. Needs the"
+            " chart's recording rules.",
             "short",
             [
                 Query(f"gemma:first_token_burn:{window}{{{MODELS}}}", f"{window} {{{{model}}}}")
@@ -211,8 +211,8 @@ _LATENCY = Row(
         Panel(
             32,
             "First bytes, spread",
-            "How many requests took how long, streams and answers in one piece. Two bands are these two, or two kinds of"
-            " use.",
+            "How many requests took how long, streams and answers in one piece. Two bands are these two, or two kinds"
+            " of use.",
             "s",
             [Query(rate("gemma_gateway_first_byte_seconds_bucket", MODELS, "le"), "{{le}}")],
             kind="heatmap",

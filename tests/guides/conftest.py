@@ -13,13 +13,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 
 import gateway
 from gateway.demo.model import write_model
 from gateway.launcher import Server
-
-ROOT = Path(__file__).parent.parent.parent
-CLIENTS = ROOT / "deploy" / "examples" / "clients"
+from tests.guides.pages import CLIENTS, ROOT, blocks
 
 #: What the guides say to start the engine with, and what the small model wants on a processor.
 ENGINE_ARGS = ["--enable-per-request-metrics", "--enforce-eager", "--dtype", "float32"]
@@ -71,13 +70,12 @@ def web_and_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[s
 
 @pytest.fixture(scope="session")
 def desk(web_and_folder: tuple[str, Path]) -> Iterator[Desk]:
-    """A running stack with the small Gemma 4: any model name, files of `samples`, and loopback may be fetched from."""
+    """A running stack with the small Gemma 4, configured as the guide says; loopback may be fetched from, too."""
     web, folder = web_and_folder
     write_model(folder / "gemma")
+    (document,) = [yaml.safe_load(block) for block in blocks("gemma-3n", "yaml")]
+    document["media"] |= {"folder": str(folder / "samples"), "allowed_networks": ["127.0.0.0/8"]}
     config = folder / "gateway.yaml"
-    config.write_text(
-        "models: {'*': {targets: [{model: gemma}]}}\n"
-        f"media: {{folder: {folder / 'samples'}, allowed_networks: [127.0.0.0/8]}}\n"
-    )
+    config.write_text(yaml.safe_dump(document))
     with gateway.launch(folder / "gemma", engine_args=ENGINE_ARGS, config=config) as server:
         yield Desk(folder, server, web)

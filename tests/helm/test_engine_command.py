@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from gateway.cli import engine as engine_command
+from gateway.engine.gemmas import SHAPES
 from gateway.engine.presets import recognise
+from gateway.settings import Modality
 from tests.helm.engine_values import COMMIT, DOWNLOAD, EVERYTHING, MATRIX, MODEL, OCI, TWO_NODES, values
 from tests.helm.profiles import FOLDER
-from tests.helm.rendering import NEWEST, Object, Values, helm_template, pod_specs
+from tests.helm.rendering import NEWEST, Object, Values, helm_template, only, pod_specs, some
 
 
 def container(given: Values = None, *sets: str, **options: str | bool) -> Object:
@@ -169,6 +171,23 @@ def test_ray_joins_the_pods_by_option() -> None:
     assert leader["command"][-1] == "gemma-gateway"
     assert "--distributed-executor-backend=ray" in leader["args"]
     assert (worker["command"], worker["args"][0]) == (["ray", "start"], "--address=$(LWS_LEADER_ADDRESS):29501")
+
+
+@pytest.mark.parametrize("gemma", some(SHAPES, ("gemma-3-270m", "gemma-3-1b", "gemma-3-4b", "gemma-3n-E2B")))
+def test_the_test_shows_an_image_to_every_gemma_that_sees(gemma: str) -> None:
+    sees = Modality.IMAGE in recognise(f"google/{gemma}-it").modalities
+    assert tried({"model": f"google/{gemma}-it"}) is sees
+
+
+def test_the_test_shows_an_image_if_it_is_told_to() -> None:
+    assert tried({"test": {"image": False}}) is False
+    assert tried({"model": "google/gemma-3-1b-it", "test": {"image": True}}) is True
+
+
+def tried(given: Mapping[str, Any]) -> bool:
+    """Whether the chart's test asks about an image, too."""
+    (ask,) = only(helm_template("engine", values(given)), "Pod")["spec"]["containers"]
+    return {"true": True, "false": False}[ask["args"][3]]
 
 
 ARGUED: Mapping[str, Values] = {

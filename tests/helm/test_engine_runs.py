@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,19 +13,13 @@ import httpx
 import pytest
 
 from gateway.demo.model import write_model
-from tests.helm.rendering import Object, helm_template, only, pod_specs
+from tests.helm.kubelet import command
+from tests.helm.rendering import helm_template, only, pod_specs
 
 #: The engine is up in about 40 s, longer on a busy machine.
 START_SECONDS = 300
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
-
-
-def command(container: Object) -> list[str]:
-    """What the container runs, with the Python and the commands that the tests have."""
-    tools = Path(sys.executable).parent
-    words = [str(word) for word in (*container["command"], *container["args"])]
-    return [str(tools / words[0]), *words[1:]]
 
 
 def test_rendered_pod_becomes_ready_answers_and_ends_well(tmp_path: Path) -> None:

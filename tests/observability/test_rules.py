@@ -122,5 +122,25 @@ def test_chart_takes_rules_and_dashboards_as_they_are() -> None:
     assert {(path.name, path.read_text()) for path in DASHBOARDS} <= set(shown)
 
 
+def test_values_of_the_chart_set_objectives_and_what_stands_before_links() -> None:
+    given = {
+        "enabled": True,
+        "objectives": {"availability": 0.9995, "firstToken": 0.9},
+        "runbookPrefix": "https://git.example.com/blob/main/",
+        "grafanaUrl": "https://grafana.example.com/",
+    }
+    objects = of_kind(helm_template("gateway", LEAST | {"prometheusRule": given}), "PrometheusRule")
+    found = [rule for each in objects for group in each["spec"]["groups"] for rule in group["rules"]]
+    recorded = {rule["record"]: rule["expr"] for rule in found if "record" in rule}
+    links = {rule["alert"]: rule["annotations"] for rule in found if "alert" in rule}
+
+    assert recorded["gemma:availability_objective"] == "vector(0.9995)"
+    assert recorded["gemma:first_token_objective"] == "vector(0.9)"
+    for alert in alerts():
+        said = alert["annotations"]
+        assert links[alert["alert"]]["runbook_url"] == f"https://git.example.com/blob/main/{said['runbook_url']}"
+        assert links[alert["alert"]]["dashboard_url"] == f"https://grafana.example.com{said['dashboard_url']}"
+
+
 def test_configuration_for_one_machine_is_good() -> None:
     assert "SUCCESS" in promtool("check", "config", "--syntax-only", ROOT / "deploy" / "prometheus" / "prometheus.yml")

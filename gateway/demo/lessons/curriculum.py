@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from zlib import crc32
 
@@ -92,12 +92,12 @@ class Stage:
     """The weight of what each patch and each frame shows, beside the answers."""
 
 
-def lessons(course: Course, split: Split, number: int) -> list[Lesson]:
-    """The batch of that number: always the same."""
+def lessons(course: Course, split: Split, number: int) -> tuple[list[Lesson], Grid]:
+    """The batch of that number, always the same, and what its pictures become."""
     draw = np.random.default_rng([split, crc32(repr(course).encode()), number])
     grid = pick(draw, course.grids)
     seconds = round(float(draw.uniform(*course.seconds)), 2)
-    return [lesson(pick(draw, course.tasks), draw, grid, seconds) for _ in range(course.count)]
+    return [lesson(pick(draw, course.tasks), draw, grid, seconds) for _ in range(course.count)], grid
 
 
 def lesson(task: str, draw: Draw, grid: Grid, seconds: float) -> Lesson:
@@ -116,10 +116,12 @@ def stage(progress: float, stages: tuple[Stage, ...]) -> Stage:
 
 
 _TALK = Course(("greet", "about", "copy", "copy", "counting", "sums", "sums", "json", "remember"), 16)
-_ALL_TALK = Course((*_TALK.tasks, "sums", "tool", "tool", "tool_answer", "beyond", "beyond", "instructed"), 16)
+_MORE_TALK = Course((*_TALK.tasks, "beyond", "beyond", "instructed"), 16)
+#: Apart from the rest: the declarations make long prompts.
+_TOOLS = Course(("tool", "tool", "tool", "tool_answer"), 4)
 
-#: One shape and one key at a time, at a quarter of the least budget: the first thing to learn is where to look.
-FIRST = (Stage("first", 1.0, (Course(("single",), 32, QUARTER),), dense=1.0),)
+#: One shape at a time, at a quarter of the least budget: the first thing to learn is where to look.
+FIRST = (Stage("first", 1.0, (Course(("single",), 8, QUARTER),), dense=1.0),)
 
 #: The whole schedule.
 FULL = (
@@ -127,9 +129,10 @@ FULL = (
         "names",
         0.10,
         (
-            Course(("single", "single", "digit"), 32, QUARTER),
-            Course(("key", "pitch"), 16, seconds=(0.6, 1.2)),
-            _TALK,
+            # Small batches: what counts here is the number of steps.
+            Course(("single", "single", "digit"), 16, QUARTER),
+            Course(("key", "pitch"), 8, seconds=(0.6, 1.2)),
+            replace(_TALK, count=8),
         ),
         dense=1.0,
     ),
@@ -140,7 +143,8 @@ FULL = (
             Course(("single", "describe", "describe", "count", "colour", "detect_single", "digits", "word"), 24),
             Course(("key", "dialled", "dialled", "pitch", "beeps"), 16, seconds=(1.0, 2.5)),
             Course(("differ", "which"), 6, QUARTER),
-            _ALL_TALK,
+            _MORE_TALK,
+            _TOOLS,
         ),
         dense=1.0,
     ),
@@ -152,7 +156,8 @@ FULL = (
             Course(("dialled", "dialled", "pitch", "beeps"), 12, seconds=(1.0, 6.0)),
             Course(("differ", "which"), 8),
             Course((TOGETHER,), 6, seconds=(1.0, 3.0)),
-            _ALL_TALK,
+            _MORE_TALK,
+            _TOOLS,
         ),
         dense=0.5,
     ),
@@ -166,7 +171,8 @@ FULL = (
             Course(("dialled", "pitch", "beeps"), 6, seconds=(2.0, 30.0)),
             Course(("differ", "which"), 6),
             Course((TOGETHER,), 4, seconds=(1.0, 6.0)),
-            _ALL_TALK,
+            _MORE_TALK,
+            _TOOLS,
         ),
         dense=0.1,
     ),

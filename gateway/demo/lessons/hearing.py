@@ -7,7 +7,7 @@ from gateway.demo.lessons.scenes import kinds, paint
 from gateway.demo.lessons.seeing import named
 from gateway.demo.lessons.tones import KEYS, PITCHES, Sound, record
 
-DIALLED = ("Which number was dialled?", "Which number is dialled?", "What number was dialed?", "Which keys do you hear?")
+DIALLED = ("Which number was dialled?", "Which number is dialled?", "What was dialed?", "Which keys do you hear?")
 PITCH = ("What kind of tone is it?", "Is the tone high, low, rising or falling?", "Describe the tone.")
 BEEPS = ("How many beeps are there?", "How many beeps do you hear?", "Count the beeps.")
 BOTH = ("What do you see and hear?", "What is in the picture, and what is dialled?", "Describe picture and sound.")

@@ -83,9 +83,7 @@ def structure(draw: Draw) -> Lesson:
     name, city, age = pick(draw, NAMES), pick(draw, CITIES), int(draw.integers(1, 100))
     question = pick(draw, ("Answer in JSON: {}", "Return JSON with name, age and city: {}", "Make this JSON: {}"))
     sentence = f"{name} is {age} years old and lives in {city}."
-    return Lesson(
-        "json", (user(question.format(sentence)),), json.dumps({"name": name, "age": age, "city": city})
-    )
+    return Lesson("json", (user(question.format(sentence)),), json.dumps({"name": name, "age": age, "city": city}))
 
 
 def tool(draw: Draw) -> Lesson:

@@ -1,0 +1,133 @@
+"""Turns lessons into tensors: one batch, without padding pictures to their budget. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from gateway.demo import dense
+from gateway.demo.lessons.curriculum import CELL, Grid
+from gateway.demo.lessons.lesson import Clip, Lesson
+
+PATCH, POOL = 16, 3
+#: No token is learnt here.
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Lessons as the model takes them. Without pictures, or clips, those tensors are None."""
+
+    inputs: dict[str, torch.Tensor]
+    labels: torch.Tensor
+    """(lessons, tokens): the token that follows each one if it is part of the answer, else IGNORED."""
+    tasks: tuple[str, ...]
+    cells: dict[str, torch.Tensor] | None
+    frames: dict[str, torch.Tensor] | None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(*(_to(getattr(self, field.name), device) for field in fields(self)))
+
+
+class Encoder:
+    """Encodes with the tokenizer, chat template and mel filters of a model directory."""
+
+    def __init__(self, directory: Path) -> None:
+        from gateway.engine import compat
+
+        compat.platform()  # before transformers is imported: see there
+        from transformers import AutoProcessor
+
+        self.processor: Any = AutoProcessor.from_pretrained(directory)
+        self.tokenizer: Any = self.processor.tokenizer
+
+    def prompt(self, lesson: Lesson, grid: Grid | None, heard: Sequence[int]) -> str:
+        """The text before the answer; each picture and clip is as many markers as it has tokens."""
+        text: str = self.tokenizer.apply_chat_template(
+            list(lesson.messages),
+            tools=list(lesson.tools) or None,
+            chat_template=self.processor.chat_template,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        if grid is not None:
+            shown = f"<|image>{'<|image|>' * (grid[0] * grid[1])}<image|>"
+            text = text.replace("<|image|>", shown)
+        before, *rest = text.split("<|audio|>")
+        clips = zip(heard, rest, strict=True)
+        return before + "".join(f"<|audio>{'<|audio|>' * count}<audio|>{after}" for count, after in clips)
+
+    def encode(self, lessons: Sequence[Lesson], grid: Grid) -> Batch:
+        """A batch of lessons whose pictures all become `grid` tokens."""
+        images = [picture for lesson in lessons for picture in lesson.pictures]
+        clips = [clip for lesson in lessons for clip in lesson.clips]
+        inputs, heard = self._sounds(clips)
+        if images:
+            inputs |= see([picture.image for picture in images], grid)
+        counts = iter(heard)
+        rows = [self._row(lesson, grid, [next(counts) for _ in lesson.clips]) for lesson in lessons]
+        ids, labels = _pad([ids for ids, _ in rows], 0), _pad([labels for _, labels in rows], IGNORED)
+        inputs |= {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < _lengths(rows)).long()}
+        return Batch(
+            inputs,
+            labels,
+            tuple(lesson.task for lesson in lessons),
+            dense.cells([picture.things for picture in images], grid) if images else None,
+            dense.frames([clip.spans for clip in clips], heard) if clips else None,
+        )
+
+    def _row(self, lesson: Lesson, grid: Grid, heard: Sequence[int]) -> tuple[list[int], list[int]]:
+        prompt = self._ids(self.prompt(lesson, grid if lesson.pictures else None, heard))
+        answer = self._ids(lesson.answer + lesson.end)
+        return prompt + answer[:-1], [IGNORED] * (len(prompt) - 1) + answer
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def _sounds(self, clips: Sequence[Clip]) -> tuple[dict[str, torch.Tensor], list[int]]:
+        if not clips:
+            return {}, []
+        extracted = self.processor.feature_extractor([clip.samples for clip in clips], return_tensors="pt")
+        mask = extracted["input_features_mask"].bool()
+        heard = mask[:, ::2][:, ::2].sum(dim=1).tolist()
+        return {"input_features": extracted["input_features"], "input_features_mask": mask}, heard
+
+
+def see(images: Sequence[Image.Image], grid: Grid) -> dict[str, torch.Tensor]:
+    """Patches of the pictures and where each is: (pictures, patches, 768) of 0 to 1, and (pictures, patches, 2)."""
+    width, height = grid[0] * CELL, grid[1] * CELL
+    resized = [i if i.size == (width, height) else i.resize((width, height), Image.Resampling.BICUBIC) for i in images]
+    pixels = np.stack([_patches(np.asarray(image, np.float32) / np.float32(255)) for image in resized])
+    across, down = np.meshgrid(np.arange(width // PATCH), np.arange(height // PATCH), indexing="xy")
+    places = np.stack([across.ravel(), down.ravel()], axis=-1)[None].repeat(len(images), axis=0)
+    return {"pixel_values": torch.from_numpy(pixels), "image_position_ids": torch.from_numpy(places)}
+
+
+def _patches(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    rows, columns = pixels.shape[0] // PATCH, pixels.shape[1] // PATCH
+    cut = pixels.reshape(rows, PATCH, columns, PATCH, 3).transpose(0, 2, 1, 3, 4)
+    return cut.reshape(rows * columns, PATCH * PATCH * 3)
+
+
+def _pad(rows: Sequence[list[int]], value: int) -> torch.Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([row + [value] * (longest - len(row)) for row in rows])
+
+
+def _lengths(rows: Sequence[tuple[list[int], list[int]]]) -> torch.Tensor:
+    return torch.tensor([[len(ids)] for ids, _ in rows])
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    if isinstance(value, dict):
+        return {key: tensor.to(device) for key, tensor in value.items()}
+    return value.to(device) if isinstance(value, torch.Tensor) else value

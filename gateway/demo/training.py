@@ -1,0 +1,224 @@
+"""Trains the demonstration model. Imports torch.
+
+`python -m gateway.demo.training DIRECTORY --hours 6` goes on where DIRECTORY stands; see docs/demo-model.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from gateway.demo import checkpoints
+from gateway.demo.checkpoints import Standing, Training
+from gateway.demo.features import IGNORED, Batch, Encoder
+from gateway.demo.lessons.curriculum import SCHEDULES, Split, lessons, stage
+
+RATE, LAST_RATE, WARM_UP = 2e-3, 0.02, 0.02
+"""The highest learning rate, the last as a fraction of it, and the fraction of the training in which it rises."""
+WEIGHT_DECAY, LONGEST_GRADIENT = 0.05, 1.0
+#: Seconds between two lines of the log, and between two checkpoints.
+LOG_EVERY, SAVE_EVERY = 30.0, 600.0
+
+Key = tuple[str, int, int]
+"""Schedule, stage, number of the step."""
+Step = tuple[int, list[Batch]]
+"""The stage and its batches."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train, and for how long: seconds of training or steps, whichever is given."""
+
+    schedule: str = "full"
+    seconds: float = 0.0
+    steps: int = 0
+    seed: int = 0
+    rate: float = RATE
+
+    def progress(self, standing: Standing) -> float:
+        """The fraction of the training that is done."""
+        return standing.step / self.steps if self.steps else standing.seconds / self.seconds
+
+    def rate_at(self, progress: float) -> float:
+        """The learning rate: up in a line, down in half a cosine."""
+        if progress < WARM_UP:
+            return self.rate * (progress / WARM_UP + 1e-3)
+        down = (1 + math.cos(math.pi * min(1.0, (progress - WARM_UP) / (1 - WARM_UP)))) / 2
+        return self.rate * (LAST_RATE + (1 - LAST_RATE) * down)
+
+
+class Steps:
+    """Makes and encodes the batches of a step, in this process or in a worker."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.encoder: Encoder | None = None
+
+    def __getitem__(self, key: Key) -> Step:
+        if self.encoder is None:
+            self.encoder = Encoder(self.directory)
+        schedule, number_of_stage, number = key
+        courses = SCHEDULES[schedule][number_of_stage].courses
+        return number_of_stage, [self.encoder.encode(*lessons(course, Split.TRAIN, number)) for course in courses]
+
+
+class Feed:
+    """Gives the batches of each step; workers, if any, make those of the next steps meanwhile."""
+
+    def __init__(self, directory: Path, plan: Plan, standing: Standing, workers: int) -> None:
+        self.plan, self.standing = plan, standing
+        keys: Any = self._keys()
+        loader = DataLoader(Steps(directory), sampler=keys, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+        self.steps: Iterator[Step] = iter(loader)
+
+    def next(self, standing: Standing) -> Step:
+        """The next step. A change of stage comes through once what workers hold is used up."""
+        self.standing = standing
+        return next(self.steps)
+
+    def _keys(self) -> Iterator[Key]:
+        stages = SCHEDULES[self.plan.schedule]
+        for number in itertools.count(self.standing.step):
+            yield self.plan.schedule, stages.index(stage(self.plan.progress(self.standing), stages)), number
+
+
+@dataclass
+class Log:
+    """Losses by task since the last line."""
+
+    began: float = field(default_factory=time.monotonic)
+    examples: int = 0
+    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def add(self, name: str, loss: float, count: int = 1) -> None:
+        """Counts a loss towards the mean of its name."""
+        self.sums[name] += loss
+        self.counts[name] += count
+
+    def line(self, plan: Plan, standing: Standing) -> str:
+        """Where the training stands, how fast it is, and the mean losses."""
+        means = " ".join(f"{name}={self.sums[name] / self.counts[name]:.3f}" for name in sorted(self.sums))
+        speed = self.examples / max(1e-9, time.monotonic() - self.began)
+        done = plan.progress(standing)
+        return (
+            f"{done:6.1%} {stage(done, SCHEDULES[plan.schedule]).name} step={standing.step}"
+            f" examples={standing.examples} rate={plan.rate_at(done):.2e} examples/s={speed:.1f} {means}"
+        )
+
+
+def train(directory: Path, plan: Plan, workers: int = 0) -> Standing:
+    """Trains until the plan is fulfilled or a signal asks to end; the next run goes on from the checkpoint."""
+    directory.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    training = checkpoints.begin(directory, plan.seed, WEIGHT_DECAY, device)
+    log, saved = Log(), time.monotonic()
+    feed = Feed(directory / checkpoints.SERVED, plan, training.standing, workers)
+    stopped = _stop_on_signals()
+    while plan.progress(training.standing) < 1 and not stopped:
+        began = time.monotonic()
+        count = _advance(training, plan, feed, log, device)
+        training = replace(training, standing=training.standing.after(count, time.monotonic() - began))
+        if time.monotonic() - log.began > LOG_EVERY:
+            click.echo(log.line(plan, training.standing))
+            log = Log()
+        if time.monotonic() - saved > SAVE_EVERY:
+            checkpoints.save(directory, training)
+            saved = time.monotonic()
+    if log.examples:
+        click.echo(log.line(plan, training.standing))
+    checkpoints.save(directory, training)
+    return training.standing
+
+
+def _stop_on_signals() -> list[int]:
+    """A list that gets the number of SIGTERM or SIGINT once one comes: the step at hand is finished and saved."""
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda which, _: received.append(which))
+    return received
+
+
+def _advance(training: Training, plan: Plan, feed: Feed, log: Log, device: torch.device) -> int:
+    """One step; how many examples it was."""
+    for group in training.optimizer.param_groups:
+        group["lr"] = plan.rate_at(plan.progress(training.standing))
+    number, batches = feed.next(training.standing)
+    step(training, [batch.to(device) for batch in batches], SCHEDULES[plan.schedule][number].dense, log)
+    count = sum(len(batch.tasks) for batch in batches)
+    log.examples += count
+    return count
+
+
+def step(training: Training, batches: list[Batch], dense: float, log: Log) -> None:
+    """One change of the weights, by the mean of the batches' losses."""
+    training.optimizer.zero_grad(set_to_none=True)
+    for batch in batches:
+        loss = loss_of(training, batch, dense, log) / len(batches)
+        loss.backward()
+    parameters = [*training.model.parameters(), *training.heads.parameters()]
+    torch.nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
+    training.optimizer.step()
+
+
+def loss_of(training: Training, batch: Batch, dense: float, log: Log) -> torch.Tensor:
+    """Cross entropy of the answers, and the dense losses by their weight."""
+    device = batch.labels.device
+    with torch.autocast(device.type, torch.bfloat16):
+        made = training.model.model(**batch.inputs, use_cache=False)
+        learnt = batch.labels != IGNORED
+        logits = training.model.lm_head(made.last_hidden_state[learnt]).float()
+    cap = training.model.config.text_config.final_logit_softcapping
+    losses = functional.cross_entropy(cap * torch.tanh(logits / cap), batch.labels[learnt], reduction="none")
+    _log_tasks(log, batch, learnt, losses.detach())
+    total = losses.mean()
+    seen, heard = (made.image_hidden_states, batch.cells), (made.audio_hidden_states, batch.frames)
+    for name, (tokens, truth) in (("~see", seen), ("~hear", heard)):
+        if truth is not None and dense:
+            shown = training.heads.losses(tokens, truth)
+            log.add(name, float(shown.detach()))
+            total = total + dense * shown
+    return total
+
+
+def _log_tasks(log: Log, batch: Batch, learnt: torch.Tensor, losses: torch.Tensor) -> None:
+    sums = torch.zeros(learnt.shape, device=losses.device).masked_scatter(learnt, losses).sum(dim=1).tolist()
+    for task, loss, count in zip(batch.tasks, sums, learnt.sum(dim=1).tolist(), strict=True):
+        log.add(task, loss, count)
+
+
+def _as_it_is(taught: Step) -> Step:
+    return taught
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--hours", type=float, default=6.0, show_default=True, help="Time to train, all runs together.")
+@click.option("--steps", type=int, default=0, help="Steps to train instead, for a result that does not hang on time.")
+@click.option("--schedule", type=click.Choice(list(SCHEDULES)), default="full", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the first weights.")
+@click.option("--rate", type=float, default=RATE, show_default=True, help="The highest learning rate.")
+@click.option("--threads", type=int, default=2, show_default=True, help="Threads of torch.")
+@click.option("--workers", type=int, default=0, show_default=True, help="Processes that make lessons.")
+def main(
+    directory: Path, hours: float, steps: int, schedule: str, seed: int, rate: float, threads: int, workers: int
+) -> None:
+    """Train the demonstration model in DIRECTORY, or go on with it; DIRECTORY/model can be served at any time."""
+    torch.set_num_threads(threads)
+    train(directory, Plan(schedule, hours * 3600, steps, seed, rate), workers)
+
+
+if __name__ == "__main__":
+    main()

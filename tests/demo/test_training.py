@@ -1,0 +1,57 @@
+"""How the demonstration model is trained: what is saved, and how a run goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from gateway.demo.evaluation import examine
+from gateway.demo.exams import QUICK
+from gateway.engine import compat
+
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a training of two steps, the second in a run of its own."""
+    compat.platform()
+    import torch
+
+    from gateway.demo.training import Plan, train
+
+    torch.set_num_threads(1)
+    directory = tmp_path_factory.mktemp("training")
+    assert train(directory, Plan("first", steps=1)).step == 1
+    assert train(directory, Plan("first", steps=2)).step == 2
+    return directory
+
+
+def test_the_saved_model_is_bfloat16_below_twenty_megabytes_and_has_no_heads(trained: Path) -> None:
+    path = trained / "model" / "model.safetensors"
+    assert path.stat().st_size < 20e6
+    with safe_open(path, "pt") as weights:
+        names = list(weights.keys())
+        assert weights.get_tensor(names[0]).dtype.itemsize == 2
+    assert not [name for name in names if name.startswith(("heads", "classes"))]
+
+
+def test_the_saved_model_is_complete_and_answers(trained: Path) -> None:
+    from gateway.demo.local import Local
+
+    result = examine(Local(trained / "model"), QUICK[0], 1, quarter=True)
+    assert result.answers == 1
+
+
+def test_without_a_requests_own_sampling_the_likeliest_token_is_taken(trained: Path) -> None:
+    assert json.loads((trained / "model" / "generation_config.json").read_text())["top_k"] == 1
+
+
+def test_the_rate_rises_falls_and_ends_low() -> None:
+    from gateway.demo.training import RATE, Plan
+
+    rates = [Plan(seconds=1).rate_at(progress) for progress in (0.0, 0.01, 0.02, 0.5, 1.0)]
+    assert rates[0] < rates[1] < rates[2] == RATE > rates[3] > rates[4] > 0

@@ -1,0 +1,105 @@
+"""The guides and the client examples do what they say, against a stack with the small Gemma.
+
+Its weights are random: what it says means nothing, and the tests look at counts and shapes alone.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.guides.conftest import Desk
+from tests.guides.pages import CLIENTS, GUIDES, blocks, program
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+#: A Python that has the libraries of clients which are no dependencies of ours.
+PYTHON = os.environ.get("CLIENTS_PYTHON", sys.executable)
+#: The folder into which npm has installed OpenAI's SDK.
+NODE_MODULES = os.environ.get("CLIENTS_NODE_MODULES")
+
+
+def test_image_understanding(desk: Desk) -> None:
+    printed = desk.run([sys.executable, "-W", "error", "-c", program("image-understanding")])
+
+    (table,) = blocks("image-understanding", "text")
+    assert "268 tokens for the picture" in printed
+    assert printed.endswith(table)
+    assert picture(desk.folder / "boxes.png").size == picture(desk.folder / "samples" / "shapes.png").size
+    drawn, shown = picture(desk.folder / "budgets.png"), picture(GUIDES / "images" / "budgets.png")
+    assert drawn.tobytes() == shown.tobytes(), "the figure is the one in the guide"
+
+
+def picture(file: Path) -> Image.Image:
+    with Image.open(file) as image:
+        return image.convert("RGB")
+
+
+def test_gemma_3n(desk: Desk) -> None:
+    printed = desk.run([sys.executable, "-W", "error", "-c", program("gemma-3n")])
+
+    pictures = [int(count) for count in re.findall(r"^(268) ", printed, re.MULTILINE)]
+    speeds = re.findall(r"^(?:prompt|answer): ([0-9.]+) tokens per second$", printed, re.MULTILINE)
+    assert len(pictures) == 4, "by URL, path and base64, and beside the sound"
+    assert re.search(r"^40 ", printed, re.MULTILINE), "1.5 seconds of sound are 38 tokens and two markers"
+    assert len(speeds) == 2
+    assert all(float(speed) > 0 for speed in speeds)
+
+
+@pytest.mark.parametrize("block", blocks("clients", "sh"), ids=["models", "stream", "speech"])
+def test_curl(desk: Desk, block: str) -> None:
+    printed = desk.run(["bash", "-e", "-c", block])
+
+    assert re.search(r'"id":"gemma"|"usage":\{|"text":', printed)
+
+
+def test_structured_output_and_tools(desk: Desk) -> None:
+    printed = desk.run([sys.executable, "-W", "error", "-c", program("clients")])
+
+    shape, call, finish = printed.splitlines()
+    assert re.fullmatch(r"kind='(circle|square|triangle)' colour='(red|green|blue)'", shape)
+    assert re.fullmatch(r'weather \{"city": ?"(Oslo|Rome)"\}', call)
+    assert finish in ("stop", "length", "tool_calls")
+
+
+def test_httpx_alone(desk: Desk) -> None:
+    printed = desk.run([sys.executable, str(CLIENTS / "plain_httpx.py")])
+
+    assert re.search(r"^\d+ tokens\n400 ", printed, re.MULTILINE)
+
+
+def test_openai_sdk_for_javascript(desk: Desk) -> None:
+    if NODE_MODULES is None or shutil.which("node") is None:
+        pytest.skip("no node, or CLIENTS_NODE_MODULES does not name a folder with it:  npm install openai")
+    shutil.copy(CLIENTS / "sdk.mjs", desk.folder)
+    (desk.folder / "node_modules").symlink_to(NODE_MODULES)
+
+    printed = desk.run(["node", "sdk.mjs", "samples/shapes.png"])
+
+    assert "image_tokens: 65" in printed
+    assert re.search(r"^weather \{ city: '(Oslo|Rome)' \}$", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("library", "client"), [("langchain_openai", "langchain"), ("llama_index", "llama_index")])
+def test_library(desk: Desk, library: str, client: str) -> None:
+    if not has(library):
+        pytest.skip(f"no {library}; CLIENTS_PYTHON may name a Python that has it")
+
+    printed = desk.run([PYTHON, str(CLIENTS / f"{client}_chat.py")])
+
+    assert re.search(r"city='(Oslo|Rome)' sky='(clear|cloudy)'", printed)
+    assert "22" in printed.splitlines()[0], "the tokens of the prompt"
+
+
+def has(library: str) -> bool:
+    if sys.executable == PYTHON:
+        return importlib.util.find_spec(library) is not None
+    return subprocess.run([PYTHON, "-c", f"import {library}"], capture_output=True).returncode == 0
