@@ -86,6 +86,8 @@ class Gateway:
             self._provider_faults,
         )
         metrics.store_available.set_function(lambda: self._current.parts.quotas.available)
+        for watched in (self.configuration, self.keys):
+            metrics.reload_healthy.labels(watched.name).set_function(partial(_healthy, watched))
 
     @property
     def settings(self) -> Settings:
@@ -209,6 +211,10 @@ class Gateway:
 
     def _on_change(self, engine: Engine) -> None:
         self.metrics.engine_ready.labels(engine.name).set(engine.ready)
+
+
+def _healthy(watched: Watched) -> bool:
+    return watched.fault is None
 
 
 def _read_at(keys: KeySet) -> float:

@@ -11,6 +11,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -123,43 +124,47 @@ def train(directory: Path, plan: Plan, workers: int = 0) -> Standing:
     """Trains until the plan is fulfilled or a signal asks to end; the next run goes on from the checkpoint."""
     directory.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    training = checkpoints.begin(directory, plan.seed, WEIGHT_DECAY, device)
-    log, saved = Log(), time.monotonic()
-    feed = Feed(directory / checkpoints.SERVED, plan, training.standing, workers)
-    stopped = _stop_on_signals()
-    while plan.progress(training.standing) < 1 and not stopped:
-        began = time.monotonic()
-        count = _advance(training, plan, feed, log, device)
-        training = replace(training, standing=training.standing.after(count, time.monotonic() - began))
-        if time.monotonic() - log.began > LOG_EVERY:
+    with _signals() as received:
+        training = checkpoints.begin(directory, plan.seed, WEIGHT_DECAY, device)
+        feed = Feed(directory / checkpoints.SERVED, plan, training.standing, workers)
+        log, saved = Log(), time.monotonic()
+        while plan.progress(training.standing) < 1 and not received:
+            training = _advance(training, plan, feed, log, device)
+            if time.monotonic() - log.began > LOG_EVERY:
+                click.echo(log.line(plan, training.standing))
+                log = Log()
+            if time.monotonic() - saved > SAVE_EVERY:
+                checkpoints.save(directory, training)
+                saved = time.monotonic()
+        if log.examples:
             click.echo(log.line(plan, training.standing))
-            log = Log()
-        if time.monotonic() - saved > SAVE_EVERY:
-            checkpoints.save(directory, training)
-            saved = time.monotonic()
-    if log.examples:
-        click.echo(log.line(plan, training.standing))
-    checkpoints.save(directory, training)
+        checkpoints.save(directory, training)
     return training.standing
 
 
-def _stop_on_signals() -> list[int]:
+@contextmanager
+def _signals() -> Iterator[list[int]]:
     """A list that gets the number of SIGTERM or SIGINT once one comes: the step at hand is finished and saved."""
     received: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda which, _: received.append(which))
-    return received
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda which, _: received.append(which)) for number in numbers]
+    try:
+        yield received
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
-def _advance(training: Training, plan: Plan, feed: Feed, log: Log, device: torch.device) -> int:
-    """One step; how many examples it was."""
+def _advance(training: Training, plan: Plan, feed: Feed, log: Log, device: torch.device) -> Training:
+    """One step further."""
+    began = time.monotonic()
     for group in training.optimizer.param_groups:
         group["lr"] = plan.rate_at(plan.progress(training.standing))
     number, batches = feed.next(training.standing)
     step(training, [batch.to(device) for batch in batches], SCHEDULES[plan.schedule][number].dense, log)
     count = sum(len(batch.tasks) for batch in batches)
     log.examples += count
-    return count
+    return replace(training, standing=training.standing.after(count, time.monotonic() - began))
 
 
 def step(training: Training, batches: list[Batch], dense: float, log: Log) -> None:

@@ -14,6 +14,9 @@ from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+
+from gateway.demo.lessons.curriculum import HEAR, QUARTER, SEE, TALK, TOGETHER, lesson
 from gateway.demo.lessons.lesson import Lesson
 from gateway.demo.tokenizer import (
     CONTROL,
@@ -79,10 +82,20 @@ def words_of(lessons: Iterable[Lesson]) -> set[str]:
     return {word for word, times in words.items() if times >= OFTEN and len(word) > 1 and not _spelled(word)}
 
 
-def write_list(path: Path, lessons: Iterable[Lesson]) -> None:
-    """Writes the list anew. All ids after the first difference move: weights trained before are lost."""
-    words = words_of(lessons) | {f"▁{word}" for word in WORDS.split()}
+def write_list(path: Path) -> None:
+    """Writes the list anew from some ten thousand lessons.
+
+    All ids after the first difference move: weights trained before are lost.
+    """
+    words = words_of(_survey()) | {f"▁{word}" for word in WORDS.split()}
     path.write_text("\n".join(sorted(words)) + "\n")
+
+
+def _survey() -> Iterator[Lesson]:
+    draw = np.random.default_rng(1)
+    for task in (*TALK, *SEE, *HEAR, TOGETHER):
+        for _ in range(3000 if task in TALK else 150):
+            yield lesson(task, draw, QUARTER[0], 2.0)
 
 
 def _spelled(word: str) -> bool:

@@ -35,7 +35,6 @@ class ServerSettings(Frozen):
     access_log: bool = True
     """One line for each request."""
 
-
     @model_validator(mode="after")
     def _time_left_to_drain(self) -> ServerSettings:
         if self.drain_delay_seconds and self.drain_delay_seconds >= self.drain_seconds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,24 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert train(directory, Plan("first", steps=1)).step == 1
     assert train(directory, Plan("first", steps=2)).step == 2
     return directory
+
+
+def test_a_signal_ends_a_run_after_the_step_at_hand_and_keeps_it(trained: Path) -> None:
+    from gateway.demo.checkpoints import Standing
+    from gateway.demo.training import Plan, train
+
+    class Cut(Plan):
+        """A plan during whose third step SIGTERM comes."""
+
+        def progress(self, standing: Standing) -> float:
+            if standing.step == 3:
+                signal.raise_signal(signal.SIGTERM)
+            return super().progress(standing)
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert train(trained, Cut("first", steps=100)).step == 3
+    assert train(trained, Plan("first", steps=3)).step == 3
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_the_saved_model_is_bfloat16_below_twenty_megabytes_and_has_no_heads(trained: Path) -> None:

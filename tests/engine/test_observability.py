@@ -152,7 +152,7 @@ async def change(stack: Stack, server: prometheus.Server) -> None:
     text = await asyncio.to_thread(stack.config.read_text)
     for outcome, changed in {"ok": text.replace("brittle: ", "fragile: "), "error": "nonsense: true"}.items():
         await asyncio.to_thread(stack.config.write_text, changed)
-        await asyncio.to_thread(server.until, f'gemma_gateway_reloads_total{{outcome="{outcome}"}}')
+        await asyncio.to_thread(server.until, f'gemma_gateway_reloads_total{{outcome="{outcome}"}} > 0')
 
 
 def _scraped(stack: Stack) -> dict[str, Any]:

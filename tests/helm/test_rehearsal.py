@@ -182,6 +182,7 @@ async def rolled(folder: Path, **values: Any) -> Rehearsed:
             return Rehearsed(deployment, balancer, traffic)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_gateways_that_are_rolled_under_live_streams_lose_none(tmp_path: Path) -> None:
     seen = await rolled(tmp_path, drainDelaySeconds=2)

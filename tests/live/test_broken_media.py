@@ -211,6 +211,7 @@ async def check(gateway: Gateway, files: Sequence[Broken]) -> None:
     assert max(opened.values()) <= 2 * _AT_ONCE, f"descriptors more than after the first time, by process: {opened}"
 
 
+@pytest.mark.slow
 async def test_broken_files_are_refused_by_name_and_leave_neither_memory_nor_processes(tmp_path: Path) -> None:
     async with running(tmp_path, decode_workers=3) as gateway:
         await check(gateway, list(itertools.islice(broken.corpus(), 0, None, 3)))

@@ -161,6 +161,7 @@ async def test_invalid_configuration_is_refused_as_a_whole_with_the_reason(
     assert (await gateway.chat()).status_code == 200
     assert list(gateway.gateway.settings.models) == ["gemma"]
     assert gateway.metric("gemma_gateway_reloads_total", what="configuration", outcome="error") == 1
+    assert gateway.metric("gemma_gateway_reload_healthy", what="configuration") == 0
     gateway.configure()
     await gateway.until(lambda: gateway.gateway.configuration.fault is None)
 

@@ -143,6 +143,8 @@ async def test_nothing_is_lost_when_the_gateway_ends(start: Start, tmp_path: Pat
     gateway, key, log = await logged(start, tmp_path)
     await asyncio.gather(*[gateway.chat(key) for _ in range(20)])
 
+    # As the gateway's end does: what is in arrears first.
+    gateway.gateway._current.accounting.flush()
     await gateway.gateway._current.parts.usage_log.aclose()  # type: ignore[union-attr]
 
     assert len(log.read_text().splitlines()) == 20
