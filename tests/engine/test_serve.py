@@ -106,12 +106,13 @@ def test_children_end_when_the_supervisor_is_killed(model: Path, tmp_path: Path)
         wait_until_gone(groups)
 
 
-def test_requests_while_the_engine_loads_get_503_with_retry_after(model: Path, tmp_path: Path) -> None:
+def test_requests_while_the_engine_loads_wait_and_then_get_503_with_retry_after(model: Path, tmp_path: Path) -> None:
     with serve(model, tmp_path) as served:
         groups = served.children()
         url = json.loads((tmp_path / "state.json").read_text())["url"]
         transport = httpx.HTTPTransport(retries=5)
-        with httpx.Client(transport=transport, base_url=url) as client:
+        # They wait for it first (hold.seconds, 10), but not so long as it takes.
+        with httpx.Client(transport=transport, base_url=url, timeout=25) as client:
             reply = client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}]})
         assert reply.status_code == 503
         assert int(reply.headers["retry-after"]) > 0
