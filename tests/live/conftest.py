@@ -100,7 +100,7 @@ async def _gateway(
     document: dict[str, Any] = {
         "server": {"drain_seconds": 2},
         "engines": {
-            name: {"url": engine.url, "probe_seconds": 60, "hold": {"seconds": 0.3}} for name, engine in engines.items()
+            name: {"url": engine.url, "probe_seconds": 60, "hold": {"seconds": 1}} for name, engine in engines.items()
         },
         "models": {"gemma": {"served_name": "served", "modalities": ["text", "image", "audio"]}},
     }
