@@ -208,6 +208,9 @@ class Engine:
         if course.held_until is None:
             course.held_until = _now() + self._hold.seconds
             self.on_event("", "held")
+            # The pauses between looks at what has been down for long are long, but now somebody waits.
+            for replica in self.replicas.values():
+                replica.doubt()
         await self._hold.wait(course.held_until)
         course.waited()
 

@@ -100,6 +100,15 @@ def test_stages_follow_one_another_to_the_end() -> None:
         assert stage(0.0, stages) is stages[0]
 
 
+def test_sounds_of_every_course_fit_into_its_shortest_and_longest_clips() -> None:
+    courses = {course for stages in SCHEDULES.values() for one in stages for course in one.courses}
+    for task, seconds in {(task, seconds) for one in courses for task in one.tasks for seconds in one.seconds}:
+        if task in HEAR:
+            for number in range(60):
+                made = lesson(task, np.random.default_rng(number), (8, 8), seconds)
+                assert len(made.clips[0].samples) == round(seconds * RATE)
+
+
 def test_every_taught_task_is_examined_or_is_a_step_towards_one_that_is() -> None:
     towards = {"detect_single", "digit", "key"}
     taught = {task for one in SCHEDULES["full"] for course in one.courses for task in course.tasks}

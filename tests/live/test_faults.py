@@ -118,8 +118,9 @@ async def test_engines_own_refusal_passes_in_anthropics_shape(start: Start, refu
     assert response.json() == {"type": "error", "error": {"type": "invalid_request_error", "message": "too large"}}
 
 
-async def test_engine_that_comes_back_serves_again(start: Start) -> None:
-    gateway = await start()
+async def test_engine_that_comes_back_serves_again_however_long_it_was_away(start: Start) -> None:
+    """By then the pauses between looks are longer than a request may wait: the request itself makes one."""
+    gateway = await start(engines={"default": {"hold": {"seconds": 2}}})
     gateway.engine.die()
     await gateway.chat()
 

@@ -177,4 +177,43 @@ FULL = (
         dense=0.1,
     ),
 )
-SCHEDULES: Mapping[str, tuple[Stage, ...]] = {"full": FULL, "first": FIRST}
+
+#: The same in two hours of two cores: smaller batches, so that there are as many steps, and one budget.
+SHORT = (
+    Stage(
+        "names",
+        0.30,
+        (
+            Course(("single", "single", "digit"), 12, QUARTER),
+            Course(("key", "pitch"), 6, seconds=(0.6, 1.2)),
+            replace(_TALK, count=6),
+        ),
+        dense=1.0,
+    ),
+    Stage(
+        "several",
+        0.70,
+        (
+            Course(("single", "describe", "describe", "count", "colour", "detect_single", "digits", "word"), 12),
+            Course(("key", "dialled", "dialled", "pitch", "beeps"), 6, seconds=(1.0, 2.0)),
+            Course(("differ", "which"), 3, QUARTER),
+            replace(_MORE_TALK, count=8),
+            replace(_TOOLS, count=2),
+        ),
+        dense=1.0,
+    ),
+    Stage(
+        "boxes",
+        1.0,
+        (
+            Course(("describe", "describe", "count", "colour", "detect", "detect", "detect", "digits", "word"), 12),
+            Course(("dialled", "dialled", "pitch", "beeps"), 6, seconds=(1.0, 4.0)),
+            Course(("differ", "which"), 4),
+            Course((TOGETHER,), 3, seconds=(1.0, 2.5)),
+            replace(_MORE_TALK, count=8),
+            replace(_TOOLS, count=2),
+        ),
+        dense=0.5,
+    ),
+)
+SCHEDULES: Mapping[str, tuple[Stage, ...]] = {"full": FULL, "short": SHORT, "first": FIRST}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.demo.lessons.lesson import AUDIO, IMAGE, Clip, Draw, Lesson, pick, user
 from gateway.demo.lessons.scenes import kinds, paint
 from gateway.demo.lessons.seeing import named
-from gateway.demo.lessons.tones import KEYS, PITCHES, Sound, record
+from gateway.demo.lessons.tones import GAP, KEYS, PITCHES, Sound, record
 
 DIALLED = ("Which number was dialled?", "Which number is dialled?", "What was dialed?", "Which keys do you hear?")
 PITCH = ("What kind of tone is it?", "Is the tone high, low, rising or falling?", "Describe the tone.")
@@ -26,7 +26,8 @@ def dialled(draw: Draw, seconds: float) -> Lesson:
 def pitch(draw: Draw, seconds: float) -> Lesson:
     """A tone that is high, low, rising or falling."""
     name = pick(draw, PITCHES)
-    clip = record(draw, seconds, [Sound(name, float(draw.uniform(0.4, min(2.0, seconds * 0.8))))])
+    longest = min(2.0, seconds * 0.8, seconds - 2 * GAP)
+    clip = record(draw, seconds, [Sound(name, float(draw.uniform(0.4, longest)))])
     return Lesson("pitch", (user(AUDIO, pick(draw, PITCH)),), f"A {name} tone.", clips=(clip,))
 
 
