@@ -72,6 +72,7 @@ class Edge:
         # Settings that each request needs, which are slow to read where they are.
         self.comment_seconds = settings.server.stream_comment_seconds or 0.0
         self.retry_after_seconds = settings.limits.retry_after_seconds
+        self.tells_speed = settings.server.usage_speed
         self.answer_tokens = settings.quotas.estimated_completion_tokens
         self._max_body_bytes = settings.server.max_body_bytes
         self._isolate_caches = settings.auth.isolate_caches

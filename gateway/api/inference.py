@@ -147,7 +147,15 @@ class Inference:
                 if engine.settings.routing.explain:
                     headers += routing.explanation(reply.choice)
                 relay = Relay(
-                    call, seen, dialect, headers, hide_usage, inlined.tokens, rename, edge.retry_after_seconds
+                    call,
+                    seen,
+                    dialect,
+                    headers,
+                    hide_usage,
+                    inlined.tokens,
+                    rename,
+                    edge.retry_after_seconds,
+                    edge.tells_speed,
                 )
                 await relay.run(reply)
         except GatewayError as error:

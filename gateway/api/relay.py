@@ -29,7 +29,7 @@ class Relay:
 
     `headers` are lines. `hide_usage`: the gateway asked for the usage event, the client did not, so it must not see it.
     `media_tokens` is added to the usage. `rename` is how the engine's name for the model stands in a reply, and what is
-    put in its place.
+    put in its place. `tells_speed`: the usage says how fast the answer came.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Relay:
         media_tokens: Mapping[Modality, int],
         rename: Rename,
         retry_after: float,
+        tells_speed: bool,
     ) -> None:
         self._call = call
         self._seen = seen
@@ -51,6 +52,7 @@ class Relay:
         self._media_tokens = media_tokens
         self._rename = rename
         self._retry_after = retry_after
+        self._tells_speed = tells_speed and dialect in DETAILS
 
     async def run(self, reply: Reply) -> None:
         """Passes `reply` on to its end.
@@ -70,6 +72,7 @@ class Relay:
         if status == 200:
             seen.usage = sse.usage_of(body)
             body = self._with_media_tokens(body) if self._media_tokens else body
+            body = self._with_speed(body) if self._tells_speed else body
             body = body if self._rename is None else body.replace(*self._rename)
         else:
             exchange.raise_fault(reply, body, seen, self._retry_after)
@@ -143,12 +146,25 @@ class Relay:
         self._seen.usage = (document and sse.usage_of(document)) or self._seen.usage
         if self._hide_usage:
             return sse.without_usage_only(events)
-        return self._with_media_tokens(events) if self._media_tokens else events
+        events = self._with_media_tokens(events) if self._media_tokens else events
+        return self._with_speed(events) if self._tells_speed else events
 
     def _with_media_tokens(self, text: bytes) -> bytes:
         """OpenAI's `image_tokens` and the like beside vLLM's own figures; Anthropic's usage has no such thing."""
         details = DETAILS.get(self._dialect)
         return sse.with_media_tokens(text, details, self._media_tokens) if details else text
+
+    def _with_speed(self, text: bytes) -> bytes:
+        """As the gateway saw it. A stream's first token comes after the prompt has been read; where an answer comes as
+        a whole, nobody can tell the two apart here.
+        """
+        seen = self._seen
+        tokens = seen.usage.completion if seen.usage is not None else 0
+        started = seen.started if seen.sent is None else seen.sent
+        now = time.monotonic()
+        if not seen.stream or seen.first_byte is None:
+            return sse.with_speed(text, tokens, now - started)
+        return sse.with_speed(text, tokens - 1, now - seen.first_byte, seen.first_byte - started)
 
 
 class _EndedByEngineError(Exception):

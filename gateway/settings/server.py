@@ -30,6 +30,8 @@ class ServerSettings(Frozen):
     stream_comment_seconds: Seconds | None = None
     """A stream on which nothing was sent for so long gets an SSE comment: proxies take a long prefill for a dead
     connection. None: no comments."""
+    usage_speed: bool = False
+    """The usage of answers tells how fast they came, as the gateway saw it: see guides/gemma-3n.md."""
     max_body_bytes: Count = 64 * MIB
     """Largest request body; more is a 413."""
     access_log: bool = True

@@ -94,6 +94,16 @@ def with_media_tokens(text: bytes, details: bytes, tokens: Mapping[Modality, int
     return told if found else text.replace(USAGE_MARK, USAGE_MARK + key + b"{" + counts + b"},")
 
 
+def with_speed(text: bytes, tokens: int, seconds: float, to_first: float | None = None) -> bytes:
+    """A reply, or whole events, whose usage tells the speed at which `tokens` came in `seconds`, and the seconds until
+    the first of them, where that is known.
+    """
+    told = b"" if to_first is None else b'"time_to_first_token_ms":%.1f,' % (to_first * 1000)
+    if tokens > 0 and seconds > 0:
+        told += b'"tokens_per_second":%.1f,' % (tokens / seconds)
+    return text.replace(USAGE_MARK, USAGE_MARK + told)
+
+
 def _opened(key: bytes, counts: bytes, at: re.Match[bytes]) -> bytes:
     """The key with an object that begins with `counts`; one that was there goes on behind them."""
     if at.group(1) is None:

@@ -73,6 +73,32 @@ async def test_stream_shows_the_usage_that_was_asked_for(start: Start) -> None:
     assert json.loads(events(response)[-2])["usage"] == fake_engine.USAGE
 
 
+async def test_usage_tells_the_speed_of_an_answer_where_the_configuration_asks_for_it(start: Start) -> None:
+    gateway = await start(server={"usage_speed": True})
+
+    async def slowly(_: Received, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.05)
+        await fake_engine.begin(writer)
+        await fake_engine.send(writer, event("a"))
+        await asyncio.sleep(0.1)
+        await fake_engine.send(writer, fake_engine.data({"choices": [], "usage": fake_engine.USAGE}))
+        await fake_engine.send(writer, b"data: [DONE]\n\n")
+        await fake_engine.send(writer, b"")
+
+    plain = (await gateway.chat()).json()["usage"]
+    gateway.engine.behaviour = slowly
+    shown = await gateway.chat(stream=True, stream_options={"include_usage": True})
+    hidden = await gateway.chat(stream=True)
+
+    streamed = json.loads(events(shown)[-2])["usage"]
+    assert plain.keys() - fake_engine.USAGE.keys() == {"tokens_per_second"}
+    assert fake_engine.USAGE.items() <= streamed.items()
+    assert streamed["time_to_first_token_ms"] >= 50
+    # Two more tokens came after the first, 0.1 s later at the earliest.
+    assert 0 < streamed["tokens_per_second"] <= 20
+    assert b"tokens_per_second" not in hidden.content
+
+
 async def test_usage_of_a_plain_answer_is_counted(start: Start) -> None:
     gateway = await start()
 
