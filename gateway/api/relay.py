@@ -42,7 +42,7 @@ class Relay:
         media_tokens: Mapping[Modality, int],
         rename: Rename,
         retry_after: float,
-        tells_speed: bool,
+        tells_speed: bool = False,
     ) -> None:
         self._call = call
         self._seen = seen
