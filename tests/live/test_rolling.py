@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 from collections.abc import AsyncIterator, Sequence
@@ -27,13 +28,14 @@ DELAY = 1.0
 
 
 def slow_stream(seconds: float, events: int = 5) -> Behaviour:
-    """Takes its time from event to event."""
+    """Takes its time from event to event: from half of `seconds` to half as much again, to be out of step."""
 
     async def behave(_: Received, writer: asyncio.StreamWriter) -> None:
+        pause = seconds * random.uniform(0.5, 1.5) / events
         await begin(writer)
         for _number in range(events):
             await send(writer, event("x"))
-            await asyncio.sleep(seconds / events)
+            await asyncio.sleep(pause)
         await send(writer, b"data: [DONE]\n\n")
         await send(writer, b"")
 
