@@ -22,7 +22,7 @@ from gateway.usage_log import Finish, UsageLog, UsageRecord
 PERIOD = 0.05
 
 #: Records that are written in one go: a request that comes meanwhile waits for no more than these.
-AT_ONCE = 16
+AT_ONCE = 8
 
 #: Tokens that an engine generates in a second for one request, at most.
 _FASTEST = 300
