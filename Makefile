@@ -6,6 +6,9 @@ PORT ?= 8000
 ADMIN_PORT ?= 9090
 ARGS ?=
 DEMO_MODEL ?= .cache/models/gemma
+TRAINING ?= .cache/training
+HOURS ?= 6
+SCHEDULE ?= full
 # Python 3.11 first: it is the one that CPU builds of torch are most often there for.
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,\
   $(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
@@ -17,18 +20,23 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Variables: MODEL (hub id or directory), HOST, PORT, ADMIN_PORT, ARGS (further flags of serve), PYTHON'
+	@echo 'and of the training: TRAINING (directory), HOURS, SCHEDULE, ARGS (further flags of it)'
 
 .PHONY: serve
-serve: $(ENGINE) $(if $(MODEL),,demo-model) ## Serve MODEL, or else a small Gemma with random weights
+serve: $(ENGINE) $(if $(MODEL),,demo-model) ## Serve MODEL, or else a small Gemma that answers
 	@exec $(BIN)/gemma-gateway serve $(or $(MODEL),$(DEMO_MODEL) --served-model-name gemma) \
 	  --host $(HOST) --port $(PORT) --admin-port $(ADMIN_PORT) $(ARGS)
 
 .PHONY: demo-model
 demo-model: $(ENGINE) ## Write the small Gemma to .cache/, if it is not there
 	@$(BIN)/gemma-gateway demo-model $(DEMO_MODEL)
+
+.PHONY: demo-model-training
+demo-model-training: $(ENGINE) ## Train the small Gemma anew in .cache/, or go on with it
+	@$(BIN)/python -m gateway.demo.training $(TRAINING) --hours $(HOURS) --schedule $(SCHEDULE) $(ARGS)
 
 .PHONY: install
 install: $(ENGINE) ## Make .venv with gateway, engine and development tools

@@ -238,26 +238,33 @@ def reference() -> None:
     click.echo(configuration(), nl=False)
 
 
-def choice(default: StrEnum) -> dict[str, Any]:
+def choice(kinds: type[StrEnum]) -> dict[str, Any]:
     """The arguments of an option whose values are those of an enumeration."""
-    return {
-        "type": click.Choice([member.value for member in type(default)]),
-        "default": default.value,
-        "show_default": True,
-    }
+    return {"type": click.Choice([member.value for member in kinds])}
 
 
 @main.command(name="demo-model")
 @click.argument("directory", type=FOLDER)
-@click.option("--family", **choice(Family.GEMMA4), help="Which Gemma it is built like.")
-@click.option("--shape", **choice(Shape.E), help="Which Gemma 4 it is built like: E2B, 31B, or 26B-A4B.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random weights.")
-def demo_model(directory: Path, family: str, shape: str, seed: int) -> None:
-    """Write a small Gemma with random weights to DIRECTORY: complete, and all nonsense. Nothing if it is there."""
+@click.option("--untrained", is_flag=True, help="With random weights: complete, and all it says is nonsense.")
+@click.option("--family", **choice(Family), help="Untrained: which Gemma it is built like.  [default: gemma4]")
+@click.option(
+    "--shape", **choice(Shape), help="Untrained: which Gemma 4 it is built like: E2B, 31B, or 26B-A4B.  [default: e]"
+)
+@click.option("--seed", type=int, help="Untrained: of the random weights.  [default: 0]")
+def demo_model(directory: Path, untrained: bool, family: str | None, shape: str | None, seed: int | None) -> None:
+    """Write a small Gemma to DIRECTORY, complete. Nothing if it is there.
+
+    It is a Gemma 4 that was trained to see, read, hear and talk a little, if this package has its weights; with
+    --untrained, --family, --shape or --seed it is one with random weights.
+    """
+    from gateway.demo import trained
     from gateway.demo.model import write_model
 
-    write_model(directory, Family(family), Shape(shape), seed)
-    click.echo(f"{directory} holds a small {family}.")
+    asked = untrained or (family, shape, seed) != (None, None, None)
+    learnt = trained.weights_are_here() and not asked
+    kind = Family(family or Family.GEMMA4)
+    write_model(directory, kind, Shape(shape or Shape.E), seed or 0, trained=learnt)
+    click.echo(f"{directory} holds a small {kind}, {'trained' if learnt else 'with random weights'}.")
 
 
 def _exit(code: int) -> None:

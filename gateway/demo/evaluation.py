@@ -11,9 +11,10 @@ from typing import Protocol
 
 import click
 
-from gateway.demo.exams import EXAMS, QUICK, Exam, table
+from gateway.demo.exams import EXAMS, QUICK, Exam
 from gateway.demo.lessons.lesson import Lesson
-from gateway.demo.scoring import Score, score
+from gateway.demo.results import Result, page, row
+from gateway.demo.scoring import score
 
 
 class Examinee(Protocol):
@@ -23,10 +24,12 @@ class Examinee(Protocol):
         """The greedy answer as the model writes it. `quarter`: pictures as they are, below the least budget."""
 
 
-def examine(examinee: Examinee, exam: Exam, count: int, *, quarter: bool = False) -> Score:
-    """The score of the first `count` lessons of an exam."""
+def examine(examinee: Examinee, exam: Exam, count: int, *, quarter: bool = False) -> Result:
+    """The result in the first `count` lessons of an exam, one at least."""
     lessons = exam.lessons(count)
-    return score(exam.task, [(one.answer, examinee.answer(one, exam.budget, quarter)) for one in lessons])
+    answers = [examinee.answer(one, exam.budget, quarter) for one in lessons]
+    pairs = [(one.answer, answer) for one, answer in zip(lessons, answers, strict=True)]
+    return Result(exam, score(exam.task, pairs), lessons[0], answers[0])
 
 
 @click.command()
@@ -34,22 +37,26 @@ def examine(examinee: Examinee, exam: Exam, count: int, *, quarter: bool = False
 @click.option("--url", help="An OpenAI base URL; without it transformers answers, from DIRECTORY.")
 @click.option("--model", default="gemma", show_default=True, help="The served name.")
 @click.option("--key", default="", help="The API key.")
-@click.option("--count", type=int, default=100, show_default=True, help="Lessons of each exam.")
+@click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, help="Lessons of each exam.")
 @click.option("--only", multiple=True, help="A task; may be repeated.")
 @click.option("--quick", is_flag=True, help="Only what the schedule `first` teaches (transformers).")
-@click.option("--table", "path", type=click.Path(path_type=Path), help="Where to write the table.")
+@click.option(
+    "--table", "path", type=click.Path(path_type=Path), help="Where to write the page with the table of results."
+)
 def main(
     directory: Path | None, url: str, model: str, key: str, count: int, only: Sequence[str], quick: bool, path: Path
 ) -> None:
     """Examine the model in held-out lessons."""
     examinee = _examinee(directory, url, model, key)
-    results = []
-    for exam in QUICK if quick else EXAMS:
-        if not only or exam.task in only:
-            results.append((exam, examine(examinee, exam, count, quarter=quick)))
-            click.echo(table(results[-1:]).splitlines()[-1])
-    if path:
-        path.write_text(table(results))
+    exams = [exam for exam in (QUICK if quick else EXAMS) if not only or exam.task in only]
+    if not exams:
+        raise click.UsageError(f"no such task; there are {', '.join(sorted({exam.task for exam in EXAMS}))}")
+    results: list[Result] = []
+    for exam in exams:
+        results.append(examine(examinee, exam, count, quarter=quick))
+        click.echo(row(results[-1]))
+        if path:  # after each, so that a run that is cut short has not been for nothing
+            path.write_text(page(results, "through gateway and engine" if url else "by transformers"))
 
 
 def _examinee(directory: Path | None, url: str, model: str, key: str) -> Examinee:

@@ -1,4 +1,4 @@
-"""Makes a small Gemma with random weights: a complete model directory that vLLM and transformers load."""
+"""Makes a small Gemma, with random or trained weights: a complete model directory that vLLM and transformers load."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 
-from gateway.demo import tokenizer
+from gateway.demo import tokenizer, trained
+from gateway.demo.chat import chat_template
 from gateway.demo.configurations import Shape, configuration, processor
 from gateway.errors import ConfigurationError
 from gateway.settings import Family
@@ -18,7 +18,7 @@ from gateway.settings import Family
 __all__ = ["Shape", "write_model"]
 
 #: Raised whenever the same arguments give other files, so that old directories are written anew.
-VERSION = 1
+VERSION = 2
 #: Says what a directory holds. It is written before the directory gets its name: where it is, all is there.
 MARKER = "demo.json"
 
@@ -30,6 +30,8 @@ class Recipe:
     family: Family
     shape: Shape
     seed: int
+    trained: str = ""
+    """The fingerprint of trained weights; empty for random ones."""
     version: int = VERSION
 
     def text(self) -> str:
@@ -37,16 +39,18 @@ class Recipe:
         return json.dumps(asdict(self), sort_keys=True) + "\n"
 
 
-def write_model(directory: Path, family: Family = Family.GEMMA4, shape: Shape = Shape.E, seed: int = 0) -> None:
+def write_model(
+    directory: Path, family: Family = Family.GEMMA4, shape: Shape = Shape.E, seed: int = 0, *, trained: bool = False
+) -> None:
     """Writes a small Gemma to `directory`: at once whole, or not at all.
 
     A few MB (Gemma 3n 1.2 GB, for its vision tower), context 8192 tokens; the same arguments give the same files.
-    Does nothing, and imports neither torch nor transformers, if `directory` holds that model already. An older small
-    Gemma is replaced. Raises ConfigurationError if something else is there, or for a shape that the family has not.
+    `trained`: with the weights of this package, which are those of a Gemma 4 of shape E, instead of random ones drawn
+    from `seed`; neither torch nor transformers is imported for it. Does nothing, and imports neither, if `directory`
+    holds that model already. An older small Gemma is replaced. Raises ConfigurationError if something else is there,
+    for a shape that the family has not, and for trained weights that there are not.
     """
-    if family is not Family.GEMMA4 and shape is not Shape.E:
-        raise ConfigurationError(f"only {Family.GEMMA4} has shapes: leave out --shape {shape}, or use --family gemma4")
-    recipe = Recipe(family, shape, seed)
+    recipe = _trained_recipe(family, shape) if trained else _random_recipe(family, shape, seed)
     if _holds(directory, recipe):
         return
     _refuse_foreign(directory)
@@ -58,6 +62,26 @@ def write_model(directory: Path, family: Family = Family.GEMMA4, shape: Shape = 
         _put_in_place(fresh, directory)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _random_recipe(family: Family, shape: Shape, seed: int) -> Recipe:
+    if family is not Family.GEMMA4 and shape is not Shape.E:
+        raise ConfigurationError(f"only {Family.GEMMA4} has shapes: leave out --shape {shape}, or use --family gemma4")
+    return Recipe(family, shape, seed)
+
+
+def _trained_recipe(family: Family, shape: Shape) -> Recipe:
+    if (family, shape) != (Family.GEMMA4, Shape.E):
+        raise ConfigurationError(
+            f"only the small {Family.GEMMA4} of shape {Shape.E} was trained, no {family} of shape {shape}: "
+            "use --untrained, or leave out --family and --shape"
+        )
+    if not trained.weights_are_here():
+        raise ConfigurationError(
+            "this package comes without trained weights: use --untrained, or train the model first:  "
+            "make demo-model-training"
+        )
+    return Recipe(family, shape, seed=0, trained=trained.fingerprint())
 
 
 def _holds(directory: Path, recipe: Recipe) -> bool:
@@ -74,12 +98,21 @@ def _refuse_foreign(directory: Path) -> None:
 
 
 def _fill(directory: Path, recipe: Recipe) -> None:
+    if recipe.trained:
+        trained.write_trained(directory)
+    else:
+        _fill_random(directory, recipe)
+    (directory / MARKER).write_text(recipe.text())
+    for path in directory.iterdir():
+        path.chmod(0o644)  # safetensors writes for the owner alone; the engine may run as another user
+
+
+def _fill_random(directory: Path, recipe: Recipe) -> None:
     words = tokenizer.build(recipe.family)
     words.write(directory)
     (directory / "processor_config.json").write_text(json.dumps(processor(recipe.family), indent=2) + "\n")
     (directory / "chat_template.jinja").write_text(chat_template(recipe.family, recipe.shape))
     _write_weights(directory, recipe, words)
-    (directory / MARKER).write_text(recipe.text())
 
 
 def _write_weights(directory: Path, recipe: Recipe, words: tokenizer.Tokenizer) -> None:
@@ -90,30 +123,9 @@ def _write_weights(directory: Path, recipe: Recipe, words: tokenizer.Tokenizer) 
 
     shape = configuration(recipe.family, recipe.shape, words)
     weights.write(directory, recipe.family, shape, words, recipe.seed)
-    for path in directory.iterdir():
-        path.chmod(0o644)  # safetensors writes for the owner alone; the engine may run as another user
 
 
 def _put_in_place(fresh: Path, directory: Path) -> None:
     if directory.exists():
         shutil.rmtree(directory)
     fresh.rename(directory)
-
-
-def chat_template(family: Family, shape: Shape) -> str:
-    """The Jinja template of a family, after the few values in which its members differ."""
-    name = "gemma4.jinja" if family is Family.GEMMA4 else "gemma3.jinja"
-    template = (files("gateway.demo") / "templates" / name).read_text()
-    values = _template_values(family, shape)
-    return "".join(f"{{%- set {name} = {json.dumps(value)} -%}}\n" for name, value in values.items()) + template
-
-
-def _template_values(family: Family, shape: Shape) -> dict[str, str | bool]:
-    match family:
-        case Family.GEMMA3:
-            return {"image_marker": "<start_of_image>", "audio_marker": ""}
-        case Family.GEMMA3N:
-            return {"image_marker": "<image_soft_token>", "audio_marker": "<audio_soft_token>"}
-        case Family.GEMMA4:
-            # With thinking off the large ones are given an empty thought, the E ones nothing.
-            return {"closes_thought": shape is not Shape.E}

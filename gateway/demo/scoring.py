@@ -24,6 +24,28 @@ class Score:
     f1: float | None = None
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What a score has to be at least. Fractions; 0 where anything will do."""
+
+    exact: float = 0.0
+    mean_iou: float = 0.0
+    f1: float = 0.0
+
+    def __str__(self) -> str:
+        told = (
+            f"≥ {self.exact:.0%} exact" if self.exact else "",
+            f"mean IoU ≥ {self.mean_iou:g}" if self.mean_iou else "",
+            f"F1 ≥ {self.f1:g}" if self.f1 else "",
+        )
+        return ", ".join(filter(None, told))
+
+    def reached_by(self, score: Score) -> bool:
+        """Whether a score is that good."""
+        boxes = (score.mean_iou or 0.0) >= self.mean_iou and (score.f1 or 0.0) >= self.f1
+        return score.exact >= self.exact and boxes
+
+
 def score(task: str, pairs: Sequence[tuple[str, str]]) -> Score:
     """The score of pairs of the right answer and the one given."""
     exact = sum(same(*pair) for pair in pairs) / len(pairs)

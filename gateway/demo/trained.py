@@ -6,14 +6,16 @@ The towers are small because they run over nine patches per token and are most o
 
 from __future__ import annotations
 
+import hashlib
 import json
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from gateway.demo import vocabulary
+from gateway.demo.chat import chat_template
 from gateway.demo.configurations import CONTEXT, Shape
-from gateway.demo.model import chat_template
 from gateway.demo.tokenizer import Tokenizer
 from gateway.settings import Family
 
@@ -38,7 +40,15 @@ def write_frame(directory: Path) -> Tokenizer:
 
 def weights_are_here() -> bool:
     """Whether this package comes with trained weights."""
-    return all((files("gateway.demo") / PRETRAINED / name).is_file() for name in LEARNT)
+    return all(_learnt(name).is_file() for name in LEARNT)
+
+
+def fingerprint() -> str:
+    """Tells the weights of one training from those of another. Raises FileNotFoundError if there are none."""
+    digest = hashlib.sha256()
+    for name in LEARNT:
+        digest.update(_learnt(name).read_bytes())
+    return digest.hexdigest()
 
 
 def write_trained(directory: Path) -> None:
@@ -48,7 +58,11 @@ def write_trained(directory: Path) -> None:
     """
     write_frame(directory)
     for name in LEARNT:
-        (directory / name).write_bytes((files("gateway.demo") / PRETRAINED / name).read_bytes())
+        (directory / name).write_bytes(_learnt(name).read_bytes())
+
+
+def _learnt(name: str) -> Traversable:
+    return files("gateway.demo") / PRETRAINED / name
 
 
 def processor() -> dict[str, Any]:

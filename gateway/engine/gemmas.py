@@ -82,6 +82,8 @@ class Preset:
     """Such as `gemma-4-31B`; the family's name where the size is none of the released ones."""
     shape: Shape
     precision: Precision = Precision.BF16
+    image_budget: int | None = None
+    """Soft tokens for an image unless a request says otherwise, where these are not Gemma 4's 280."""
 
     @property
     def family(self) -> Family:

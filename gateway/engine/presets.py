@@ -13,6 +13,7 @@ from typing import Any
 from gateway.engine.gemmas import SHAPES, KvLayers, Precision, Shape, speculative_args
 from gateway.engine.gemmas import Preset as Preset
 from gateway.errors import ConfigurationError
+from gateway.media.budget import DEFAULT_IMAGE_BUDGET, IMAGE_BUDGETS
 from gateway.settings import Family, Modality, environment
 
 #: `model_type` in config.json, as transformers 5.19 writes it.
@@ -126,7 +127,7 @@ def _from_config(model: str, config: Mapping[str, Any]) -> Preset:
     text = config.get("text_config", config)
     name, shape = _released(family, text) or (family.value, _shape_of(family, text))
     seen = replace(shape, modalities=_modalities(family, config))
-    return Preset(name, seen, _precision(model, config))
+    return Preset(name, seen, _precision(model, config), _image_budget(config) if family is Family.GEMMA4 else None)
 
 
 def _released(family: Family, text: Mapping[str, Any]) -> tuple[str, Shape] | None:
@@ -142,6 +143,12 @@ def _modalities(family: Family, config: Mapping[str, Any]) -> frozenset[Modality
     if config.get("audio_config"):
         found.add(Modality.AUDIO)
     return frozenset(found)
+
+
+def _image_budget(config: Mapping[str, Any]) -> int | None:
+    """`default_output_length`, by which vLLM counts, if it is a budget that the gateway can tell the engine."""
+    tokens = (config.get("vision_config") or {}).get("default_output_length")
+    return tokens if tokens in IMAGE_BUDGETS and tokens != DEFAULT_IMAGE_BUDGET else None
 
 
 def _shape_of(family: Family, text: Mapping[str, Any]) -> Shape:

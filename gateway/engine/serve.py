@@ -24,6 +24,7 @@ from gateway.engine.presets import Preset, recognise, revision_of
 from gateway.engine.service import Command
 from gateway.engine.supervisor import Output, Supervisor
 from gateway.errors import ConfigurationError, GatewayError
+from gateway.media.budget import IMAGE_BUDGETS
 from gateway.settings import EngineSettings, ServerSettings, Settings
 from gateway.upstream.pool import Engine
 
@@ -104,6 +105,7 @@ def _with_model(request: Request, preset: Preset, tree: dict[str, Any]) -> dict[
         "family": preset.family,
         "modalities": preset.modalities,
         "max_model_len": context_length(request.engine_args) or preset.max_model_len,
+        "image_budget": image_budget(request.engine_args) or preset.image_budget,
     }
     theirs = {name: _completed(model, ours) for name, model in (tree.get("models") or {}).items()}
     return {**tree, "models": {request.name: ours, "*": ours, **theirs}}
@@ -125,9 +127,24 @@ def _completed(model: Any, ours: Mapping[str, Any]) -> Any:
 
 def context_length(engine_args: Sequence[str]) -> int | None:
     """The value of --max-model-len among vLLM's flags, where it is a plain number."""
+    value = _last(engine_args, "--max-model-len")
+    return int(value) if value and value.isdecimal() else None
+
+
+def image_budget(engine_args: Sequence[str]) -> int | None:
+    """The `max_soft_tokens` in --mm-processor-kwargs among vLLM's flags: the engine's default for an image."""
+    try:
+        given = json.loads(_last(engine_args, "--mm-processor-kwargs") or "{}")
+        tokens = given.get("max_soft_tokens") or given.get("images_kwargs", {}).get("max_soft_tokens")
+    except (ValueError, AttributeError):
+        return None  # vLLM itself says what is wrong with it
+    return tokens if tokens in IMAGE_BUDGETS else None
+
+
+def _last(engine_args: Sequence[str], flag: str) -> str | None:
+    """The value of a flag: where it stands twice, the last counts."""
     words = [word for argument in engine_args for word in argument.split("=", 1)]
-    values = [value for flag, value in pairwise(words) if flag == "--max-model-len"]
-    return int(values[-1]) if values and values[-1].isdecimal() else None
+    return next((value for name, value in reversed(list(pairwise(words))) if name == flag), None)
 
 
 def free_ports(server: ServerSettings) -> ServerSettings:

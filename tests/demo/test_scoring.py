@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.demo.exams import EXAMS, table
-from gateway.demo.scoring import boxes, overlap, same, score
+from gateway.demo.scoring import Goal, boxes, overlap, same, score
 
 
 def block(*entries: tuple[list[int], str]) -> str:
@@ -56,8 +55,21 @@ def test_overlap_is_intersection_over_union() -> None:
     assert overlap((0, 0, 10, 10), (20, 20, 30, 30)) == 0
 
 
-def test_the_table_has_a_row_for_each_result() -> None:
-    result = score("single", [("A", "A"), ("B", "C")])
-    assert table([(EXAMS[0], result)]).splitlines()[-1] == (
-        "| single | one shape and its colour | 2 | 50.0% |  |  | ≥ 95 % exact |"
-    )
+@pytest.mark.parametrize(("right", "reached"), [(19, True), (18, False)])
+def test_a_goal_is_reached_at_its_share_of_right_answers(right: int, reached: bool) -> None:
+    pairs = [("A", "A")] * right + [("A", "B")] * (20 - right)
+    assert Goal(exact=0.95).reached_by(score("single", pairs)) is reached
+
+
+def test_a_goal_of_boxes_is_reached_by_overlap_however_the_answer_is_written() -> None:
+    goal = Goal(mean_iou=0.7, f1=0.9)
+    assert goal.reached_by(score("detect", [(block(RED, BLUE), block(BLUE, RED))]))
+    assert not goal.reached_by(score("detect", [(block(RED, BLUE), block(RED))]))
+    assert not goal.reached_by(score("single", [("A", "A")]))
+
+
+@pytest.mark.parametrize(
+    ("goal", "text"), [(Goal(exact=0.95), "≥ 95% exact"), (Goal(mean_iou=0.7, f1=0.9), "mean IoU ≥ 0.7, F1 ≥ 0.9")]
+)
+def test_a_goal_says_what_it_asks_for(goal: Goal, text: str) -> None:
+    assert str(goal) == text

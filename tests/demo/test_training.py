@@ -62,7 +62,7 @@ def test_the_saved_model_is_complete_and_answers(trained: Path) -> None:
     from gateway.demo.local import Local
 
     result = examine(Local(trained / "model"), QUICK[0], 1, quarter=True)
-    assert result.answers == 1
+    assert result.score.answers == 1
 
 
 def test_without_a_requests_own_sampling_the_likeliest_token_is_taken(trained: Path) -> None:
