@@ -223,19 +223,20 @@ def test_exit_code_in_words(code: int, words: str) -> None:
     assert ending(code) == words
 
 
-def test_process_on_a_leash_ends_with_its_parent_and_takes_its_group_along() -> None:
+async def test_process_on_a_leash_ends_with_its_parent_and_takes_its_group_along() -> None:
     held = (
         "import signal, subprocess, sys, time; from gateway.engine import leash; leash.hold(signal.SIGKILL);"
         "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], stdin=subprocess.DEVNULL);"
         "print('up', flush=True); time.sleep(60)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", held], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", held, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
     assert process.stdin
     assert process.stdout
-    assert process.stdout.readline() == b"up\n"
+    assert await process.stdout.readline() == b"up\n"
     process.stdin.close()
-    assert process.wait(10) == -signal.SIGKILL
-    process.stdout.close()
-    assert group_members(process.pid) == []
+    async with asyncio.timeout(10):
+        assert await process.wait() == -signal.SIGKILL
+    # The others are told in the same moment, and gone a moment later.
+    await until(lambda: group_members(process.pid) == [])
