@@ -48,8 +48,10 @@ class Training:
     standing: Standing
 
 
-def begin(directory: Path, seed: int, weight_decay: float, device: torch.device) -> Training:
-    """On `device`, what `directory` holds of an earlier run, or a new model with weights drawn from `seed`."""
+def begin(directory: Path, seed: int, weight_decay: float, device: torch.device, first: Path | None = None) -> Training:
+    """On `device`, what `directory` holds of an earlier run, or a new training: of the model in the directory `first`,
+    or of one with weights drawn from `seed`.
+    """
     compat.platform()  # before transformers is imported: see there
     words = trained.write_frame(directory / SERVED)
     torch.manual_seed(seed)
@@ -63,6 +65,8 @@ def begin(directory: Path, seed: int, weight_decay: float, device: torch.device)
     optimizer = _optimizer(nn.ModuleList([model, heads]), weight_decay)
     path = directory / STATE
     if not path.exists():
+        if first is not None:
+            model.load_state_dict(type(model).from_pretrained(first, dtype=torch.float32).state_dict())
         return Training(model, heads, optimizer, Standing())
     state = torch.load(path, map_location=device, weights_only=True)
     model.load_state_dict(state["model"])

@@ -48,6 +48,8 @@ class Plan:
     steps: int = 0
     seed: int = 0
     rate: float = RATE
+    first: Path | None = None
+    """The directory of a model to begin with, in place of chance weights."""
 
     def progress(self, standing: Standing) -> float:
         """The fraction of the training that is done."""
@@ -126,7 +128,7 @@ def train(directory: Path, plan: Plan, workers: int = 0, *, compiled: bool = Fal
     directory.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with _signals() as received:
-        training = checkpoints.begin(directory, plan.seed, WEIGHT_DECAY, device)
+        training = checkpoints.begin(directory, plan.seed, WEIGHT_DECAY, device, plan.first)
         if compiled:
             _compile(training.model.model)
         feed = Feed(directory / checkpoints.SERVED, plan, training.standing, workers)
@@ -146,11 +148,11 @@ def train(directory: Path, plan: Plan, workers: int = 0, *, compiled: bool = Fal
 
 
 def _compile(model: Any) -> None:
-    """Compiles the layers of both large parts, in place. Each shape of a picture is one more to compile."""
+    """Compiles the layers of both large parts, in place."""
     dynamo: Any = importlib.import_module("torch._dynamo.config")
     dynamo.recompile_limit = dynamo.accumulated_recompile_limit = 1024
     for layer in model.vision_tower.encoder.layers:
-        layer.compile(dynamic=False)
+        layer.compile(dynamic=True)
     for layer in model.language_model.layers:
         layer.compile(dynamic=True)
 
@@ -227,6 +229,11 @@ def _as_it_is(taught: Step) -> Step:
 @click.option("--steps", type=int, default=0, help="Steps to train instead, for a result that does not hang on time.")
 @click.option("--schedule", type=click.Choice(list(SCHEDULES)), default="full", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first weights.")
+@click.option(
+    "--first",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="A model directory to begin with, in place of chance weights.",
+)
 @click.option("--rate", type=float, default=RATE, show_default=True, help="The highest learning rate.")
 @click.option("--threads", type=int, default=2, show_default=True, help="Threads of torch.")
 @click.option("--workers", type=int, default=0, show_default=True, help="Processes that make lessons.")
@@ -237,6 +244,7 @@ def main(
     steps: int,
     schedule: str,
     seed: int,
+    first: Path | None,
     rate: float,
     threads: int,
     workers: int,
@@ -244,7 +252,7 @@ def main(
 ) -> None:
     """Train the demonstration model in DIRECTORY, or go on with it; DIRECTORY/model can be served at any time."""
     torch.set_num_threads(threads)
-    train(directory, Plan(schedule, hours * 3600, steps, seed, rate), workers, compiled=compiled)
+    train(directory, Plan(schedule, hours * 3600, steps, seed, rate, first), workers, compiled=compiled)
 
 
 if __name__ == "__main__":

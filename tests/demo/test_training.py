@@ -49,6 +49,23 @@ def test_a_signal_ends_a_run_after_the_step_at_hand_and_keeps_it(trained: Path) 
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_training_may_begin_with_a_model_that_was_trained_before(trained: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    from gateway.demo import checkpoints
+
+    begun = checkpoints.begin(tmp_path, 1, 0.0, torch.device("cpu"), trained / "model")
+    other = checkpoints.begin(tmp_path, 1, 0.0, torch.device("cpu"))
+    checkpoints.export(tmp_path / "again", begun.model)
+
+    same = load_file(trained / "model" / "model.safetensors"), load_file(tmp_path / "again" / "model.safetensors")
+    assert same[0].keys() == same[1].keys()
+    assert all(same[0][name].equal(same[1][name]) for name in same[0])
+    assert begun.standing.step == 0
+    assert not all(one.equal(two) for one, two in zip(begun.model.parameters(), other.model.parameters(), strict=True))
+
+
 def test_the_saved_model_is_bfloat16_below_twenty_megabytes_and_has_no_heads(trained: Path) -> None:
     path = trained / "model" / "model.safetensors"
     assert path.stat().st_size < 20e6

@@ -15,8 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine import media
-
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,7 +32,7 @@ ENVIRONMENT["PATH"] = f"{Path(sys.executable).parent}:{ENVIRONMENT['PATH']}"
 
 @dataclass(frozen=True)
 class Made:
-    """What `make serve` started: its ready line, its port, and a folder with a picture and a clip."""
+    """What `make serve` started: its ready line, its port, and a folder to work in, as the repository's own."""
 
     ready: str
     port: int
@@ -59,8 +57,8 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     folder = tmp_path_factory.mktemp("readme")
-    (folder / "picture.png").write_bytes(media.encoded(media.picture()))
-    (folder / "clip.wav").write_bytes(media.wav(media.sound(2.0)))
+    for name in (".venv", "deploy"):
+        (folder / name).symlink_to(ROOT / name)
     port = free_port()
     command = ["make", "serve", f"PORT={port}", f"ADMIN_PORT={free_port()}"]
     with (folder / "serve.log").open("w") as log:
@@ -87,13 +85,22 @@ def test_ready_line_can_be_pasted(made: Made) -> None:
 CHATS = [block for block in SHELL if block.startswith("curl") and "/chat/" in block]
 
 
+@pytest.fixture(scope="module")
+def samples(made: Made) -> None:
+    (block,) = [block for block in SHELL if "samples.py" in block]
+    made.run(["bash", "-e", "-c", block])
+
+
+@pytest.mark.usefixtures("samples")
 @pytest.mark.parametrize("block", CHATS, ids=["text", "picture", "clip"])
-def test_first_request_is_answered(made: Made, block: str) -> None:
-    answer = json.loads(made.run(["bash", "-c", block]))
+def test_first_request_gets_the_answer_that_the_readme_tells(made: Made, block: str) -> None:
+    answer = json.loads(made.run(["bash", "-c", block]))["choices"][0]["message"]["content"]
 
-    assert answer["choices"][0]["message"]["role"] == "assistant"
+    before = README[: README.index(block)].rpartition("```\n\n")[2]
+    assert f'"{answer}"' in " ".join(before.split()), "it stands before the request"
 
 
+@pytest.mark.usefixtures("samples")
 def test_recording_becomes_text(made: Made) -> None:
     (block,) = [block for block in SHELL if "/audio/" in block]
 

@@ -72,7 +72,7 @@ def web_and_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[s
 def desk(web_and_folder: tuple[str, Path]) -> Iterator[Desk]:
     """A running stack with the small Gemma 4, configured as the guide says; loopback may be fetched from, too."""
     web, folder = web_and_folder
-    write_model(folder / "gemma")
+    write_model(folder / "gemma", trained=True)
     (document,) = [yaml.safe_load(block) for block in blocks("gemma-3n", "yaml")]
     document["media"] |= {"folder": str(folder / "samples"), "allowed_networks": ["127.0.0.0/8"]}
     config = folder / "gateway.yaml"

@@ -1,6 +1,5 @@
-"""The guides and the client examples do what they say, against a stack with the small Gemma.
-
-Its weights are random: what it says means nothing, and the tests look at counts and shapes alone.
+"""The guides and the client examples do what they say, against a stack with the small trained Gemma: what a guide's
+programs print is what the guide shows.
 """
 
 from __future__ import annotations
@@ -30,12 +29,15 @@ NODE_MODULES = os.environ.get("CLIENTS_NODE_MODULES")
 def test_image_understanding(desk: Desk) -> None:
     printed = desk.run([sys.executable, "-W", "error", "-c", program("image-understanding")])
 
-    (table,) = blocks("image-understanding", "text")
-    assert "268 tokens for the picture" in printed
-    assert printed.endswith(table)
+    assert printed == shown("image-understanding")
     assert picture(desk.folder / "boxes.png").size == picture(desk.folder / "samples" / "shapes.png").size
-    drawn, shown = picture(desk.folder / "budgets.png"), picture(GUIDES / "images" / "budgets.png")
-    assert drawn.tobytes() == shown.tobytes(), "the figure is the one in the guide"
+    drawn, in_guide = picture(desk.folder / "budgets.png"), picture(GUIDES / "images" / "budgets.png")
+    assert drawn.tobytes() == in_guide.tobytes(), "the figure is the one in the guide"
+
+
+def shown(guide: str) -> str:
+    """What the guide says that its programs print."""
+    return "".join(blocks(guide, "text"))
 
 
 def picture(file: Path) -> Image.Image:
@@ -46,12 +48,15 @@ def picture(file: Path) -> Image.Image:
 def test_gemma_3n(desk: Desk) -> None:
     printed = desk.run([sys.executable, "-W", "error", "-c", program("gemma-3n")])
 
-    pictures = [int(count) for count in re.findall(r"^(268) ", printed, re.MULTILINE)]
-    speeds = re.findall(r"^(?:prompt|answer): ([0-9.]+) tokens per second$", printed, re.MULTILINE)
-    assert len(pictures) == 4, "by URL, path and base64, and beside the sound"
-    assert re.search(r"^40 ", printed, re.MULTILINE), "1.5 seconds of sound are 38 tokens and two markers"
-    assert len(speeds) == 2
+    assert without_speeds(printed) == without_speeds(shown("gemma-3n"))
+    speeds = re.findall(r": ([0-9.]+) tokens per second$", printed, re.MULTILINE)
+    assert len(speeds) == 3
     assert all(float(speed) > 0 for speed in speeds)
+
+
+def without_speeds(text: str) -> str:
+    """With a word in place of each number that differs from run to run."""
+    return re.sub(r"\d+\.\d+", "NUMBER", text)
 
 
 @pytest.mark.parametrize("block", blocks("clients", "sh"), ids=["models", "stream", "speech"])

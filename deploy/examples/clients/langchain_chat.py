@@ -40,5 +40,5 @@ print()
 
 print(model.with_structured_output(Weather, method="json_schema").invoke("It is cloudy in Rome."))
 
-called = model.bind_tools([weather], tool_choice="any").invoke("How is the weather in Oslo?")
+called = model.bind_tools([weather], tool_choice="any", parallel_tool_calls=False).invoke("How is the weather in Oslo?")
 print([weather.invoke(call["args"]) for call in called.tool_calls])

@@ -48,6 +48,7 @@ const called = await client.chat.completions.create({
   messages: [{ role: "user", content: "How is the weather in Oslo?" }],
   tools: [{ type: "function", function: weather }],
   tool_choice: "required",
+  parallel_tool_calls: false,
   max_tokens: 200,
 });
 const [call] = called.choices[0].message.tool_calls;
