@@ -27,11 +27,11 @@ NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 DELAY = 1.0
 
 
-def slow_stream(seconds: float, events: int = 5) -> Behaviour:
-    """Takes its time from event to event: from half of `seconds` to half as much again, to be out of step."""
+def slow_stream(seconds: float, events: int = 5, spread: float = 0.0) -> Behaviour:
+    """Takes its time from event to event; up to `spread`, a fraction, more or less of it, to be out of step."""
 
     async def behave(_: Received, writer: asyncio.StreamWriter) -> None:
-        pause = seconds * random.uniform(0.5, 1.5) / events
+        pause = seconds * random.uniform(1 - spread, 1 + spread) / events
         await begin(writer)
         for _number in range(events):
             await send(writer, event("x"))
@@ -45,7 +45,7 @@ def slow_stream(seconds: float, events: int = 5) -> Behaviour:
 async def test_three_engines_restarted_in_turn_under_300_streams_break_none(start: Start) -> None:
     async with replicas(start, 3, probe_seconds=0.2, hold={"seconds": 10}, routing={"policy": "affinity"}) as pool:
         for fake in pool.fakes:
-            fake.behaviour = slow_stream(1.2)
+            fake.behaviour = slow_stream(1.2, spread=0.5)
         streams = Streams(pool.gateway.url, 300)
         await pool.gateway.until(lambda: sum(fake.running for fake in pool.fakes) > 250, 15)
 
