@@ -41,12 +41,13 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._feed: Callable[[bytes], None] | None = None
-        self._chunks: list[bytes] = []
         self.reused = False
         self.idle_since = 0.0
         self._reset()
 
     def _reset(self) -> None:
+        # What came with the reply before and was not wanted must never be taken for the next one's.
+        self._chunks: list[bytes] = []
         self._held = 0
         self._paused = False
         self._heard = False

@@ -155,6 +155,20 @@ async def test_trace_context_reaches_the_engine(start: Start) -> None:
     assert gateway.engine.requests[0].headers["traceparent"] == trace
 
 
+async def test_what_nobody_read_of_an_answer_is_not_taken_for_the_next(start: Start) -> None:
+    gateway = await start()
+    engine = gateway.gateway.engines["default"]
+    gateway.engine.behaviour = fake_engine.reply(b'{"one":1}', 400)
+    with await engine.send(b"POST", "/v1/chat/completions", (b"{}",)) as unread:
+        await asyncio.sleep(0.1)
+
+    gateway.engine.behaviour = fake_engine.reply(b'{"two":2}')
+    with await engine.send(b"POST", "/v1/chat/completions", (b"{}",)) as answer:
+        assert await answer.read_all() == b'{"two":2}'
+
+    assert unread.status == 400
+
+
 async def test_connections_to_the_engine_are_reused(start: Start) -> None:
     gateway = await start()
     before = gateway.engine.connections
