@@ -30,7 +30,7 @@ LAYER_KINDS = ["sliding_attention", "sliding_attention", "full_attention"] * 2
 
 
 def write_frame(directory: Path) -> Tokenizer:
-    """Writes tokenizer, processor, chat template and config.json to `directory`, which is made if it is not there."""
+    """Writes tokenizer, processor and chat template to `directory`, which is made if it is not there."""
     directory.mkdir(parents=True, exist_ok=True)
     words = vocabulary.write(directory)
     (directory / "processor_config.json").write_text(json.dumps(processor(), indent=2) + "\n")
