@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
 
 from gateway.demo import trained
 from gateway.demo.dense import Heads
+from gateway.demo.optimizers import Optimizers
 from gateway.demo.tokenizer import Tokenizer
 from gateway.engine import compat
 
@@ -44,8 +44,13 @@ class Training:
 
     model: Any
     heads: Heads
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizers
     standing: Standing
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(iter(self.heads.parameters())).device
 
 
 def begin(directory: Path, seed: int, weight_decay: float, device: torch.device, first: Path | None = None) -> Training:
@@ -60,9 +65,10 @@ def begin(directory: Path, seed: int, weight_decay: float, device: torch.device,
     model = transformers.Gemma4ForConditionalGeneration(config)
     _draw(model)
     _stop_at(model, words)
+    model.model.vision_tower.pooler.register_forward_pre_hook(_from_the_corner, with_kwargs=True)
     heads = Heads(config.text_config.hidden_size).to(device)
     model.to(device).train()
-    optimizer = _optimizer(nn.ModuleList([model, heads]), weight_decay)
+    optimizer = Optimizers(model, heads, weight_decay)
     path = directory / STATE
     if not path.exists():
         if first is not None:
@@ -96,13 +102,10 @@ def export(directory: Path, model: Any) -> None:
         path.chmod(0o644)  # safetensors writes for the owner alone
 
 
-def _optimizer(modules: nn.Module, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW. Scales of norms, position tables and biases do not decay."""
-    matrices = [p for name, p in modules.named_parameters() if p.dim() >= 2 and "position_embedding" not in name]
-    decayed = set(map(id, matrices))
-    rest = [p for p in modules.parameters() if id(p) not in decayed]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95))
+def _from_the_corner(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
+    """What the pooler is given: it counts its squares from the corner, of a piece of a larger picture as well."""
+    places = named["pixel_position_ids"]
+    return arguments, named | {"pixel_position_ids": places - places.amin(dim=1, keepdim=True)}
 
 
 def _draw(model: Any) -> None:

@@ -27,7 +27,8 @@ class Batch:
 
     inputs: dict[str, torch.Tensor]
     labels: torch.Tensor
-    """(lessons, tokens): the token that follows each one if it is part of the answer, else IGNORED."""
+    """(lessons, tokens): the token that follows each one if it is part of the answer, else IGNORED. Empty where
+    nothing is said."""
     tasks: tuple[str, ...]
     cells: dict[str, torch.Tensor] | None
     frames: dict[str, torch.Tensor] | None
@@ -65,13 +66,20 @@ class Encoder:
         clips = zip(heard, rest, strict=True)
         return before + "".join(f"<|audio>{'<|audio|>' * count}<audio|>{after}" for count, after in clips)
 
-    def encode(self, lessons: Sequence[Lesson], grid: Grid) -> Batch:
-        """A batch of lessons whose pictures all become `grid` tokens."""
+    def encode(self, lessons: Sequence[Lesson], grid: Grid, offset: Grid | None = None) -> Batch:
+        """A batch of lessons whose pictures all become `grid` tokens, and stand `offset` tokens within larger ones.
+
+        Lessons in which nothing is said have neither ids nor labels.
+        """
         images = [picture for lesson in lessons for picture in lesson.pictures]
         clips = [clip for lesson in lessons for clip in lesson.clips]
         inputs, heard = self._sounds(clips)
         if images:
-            inputs |= see([picture.image for picture in images], grid)
+            inputs |= see([picture.image for picture in images], grid, offset or (0, 0))
+        seen = dense.cells([picture.things for picture in images], grid, whole=offset is None) if images else None
+        tasks = tuple(lesson.task for lesson in lessons)
+        if not any(lesson.messages for lesson in lessons):
+            return Batch(inputs, torch.empty(0, dtype=torch.long), tasks, seen, None)
         counts = iter(heard)
         rows = [self._row(lesson, grid, [next(counts) for _ in lesson.clips]) for lesson in lessons]
         ids, labels = _pad([ids for ids, _ in rows], 0), _pad([labels for _, labels in rows], IGNORED)
@@ -79,8 +87,8 @@ class Encoder:
         return Batch(
             inputs,
             labels,
-            tuple(lesson.task for lesson in lessons),
-            dense.cells([picture.things for picture in images], grid) if images else None,
+            tasks,
+            seen,
             dense.frames([clip.spans for clip in clips], heard) if clips else None,
         )
 
@@ -102,13 +110,14 @@ class Encoder:
         return {"input_features": extracted["input_features"], "input_features_mask": mask}, heard
 
 
-def see(images: Sequence[Image.Image], grid: Grid) -> dict[str, torch.Tensor]:
+def see(images: Sequence[Image.Image], grid: Grid, offset: Grid = (0, 0)) -> dict[str, torch.Tensor]:
     """Patches of the pictures and where each is: (pictures, patches, 768) of 0 to 1, and (pictures, patches, 2)."""
     width, height = grid[0] * CELL, grid[1] * CELL
     resized = [i if i.size == (width, height) else i.resize((width, height), Image.Resampling.BICUBIC) for i in images]
     pixels = np.stack([_patches(np.asarray(image, np.float32) / np.float32(255)) for image in resized])
     across, down = np.meshgrid(np.arange(width // PATCH), np.arange(height // PATCH), indexing="xy")
-    places = np.stack([across.ravel(), down.ravel()], axis=-1)[None].repeat(len(images), axis=0)
+    places = np.stack([across.ravel() + offset[0] * POOL, down.ravel() + offset[1] * POOL], axis=-1)
+    places = places[None].repeat(len(images), axis=0)
     return {"pixel_values": torch.from_numpy(pixels), "image_position_ids": torch.from_numpy(places)}
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import importlib
 import itertools
 import math
+import os
 import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,16 @@ from torch.utils.data import DataLoader
 from gateway.demo import checkpoints
 from gateway.demo.checkpoints import Standing, Training
 from gateway.demo.features import IGNORED, Batch, Encoder
-from gateway.demo.lessons.curriculum import SCHEDULES, Split, lessons, stage
+from gateway.demo.group import ALONE, Group, together
+from gateway.demo.lessons.curriculum import SCHEDULES, Course, Split, lessons, stage
 
 RATE, LAST_RATE, WARM_UP = 2e-3, 0.02, 0.02
 """The highest learning rate, the last as a fraction of it, and the fraction of the training in which it rises."""
 WEIGHT_DECAY, LONGEST_GRADIENT = 0.05, 1.0
 #: Seconds between two lines of the log, and between two checkpoints.
 LOG_EVERY, SAVE_EVERY = 30.0, 600.0
+#: More would leave each of them hardly a lesson of a batch.
+MOST_PROCESSES = 4
 
 Key = tuple[str, int, int]
 """Schedule, stage, number of the step."""
@@ -66,8 +71,8 @@ class Plan:
 class Steps:
     """Makes and encodes the batches of a step, in this process or in a worker."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, group: Group) -> None:
+        self.directory, self.group = directory, group
         self.encoder: Encoder | None = None
 
     def __getitem__(self, key: Key) -> Step:
@@ -75,16 +80,22 @@ class Steps:
             self.encoder = Encoder(self.directory)
         schedule, number_of_stage, number = key
         courses = SCHEDULES[schedule][number_of_stage].courses
-        return number_of_stage, [self.encoder.encode(*lessons(course, Split.TRAIN, number)) for course in courses]
+        return number_of_stage, [self._batch(self.encoder, course, number) for course in courses]
+
+    def _batch(self, encoder: Encoder, course: Course, number: int) -> Batch:
+        part = replace(course, count=math.ceil(course.count / self.group.size))
+        taught = lessons(part, Split.TRAIN, number * self.group.size + self.group.rank)
+        return encoder.encode(taught.lessons, taught.grid, taught.offset)
 
 
 class Feed:
     """Gives the batches of each step; workers, if any, make those of the next steps meanwhile."""
 
-    def __init__(self, directory: Path, plan: Plan, standing: Standing, workers: int) -> None:
+    def __init__(self, directory: Path, plan: Plan, standing: Standing, workers: int, group: Group) -> None:
         self.plan, self.standing = plan, standing
         keys: Any = self._keys()
-        loader = DataLoader(Steps(directory), sampler=keys, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+        steps = Steps(directory, group)
+        loader = DataLoader(steps, sampler=keys, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
         self.steps: Iterator[Step] = iter(loader)
 
     def next(self, standing: Standing) -> Step:
@@ -123,28 +134,38 @@ class Log:
         )
 
 
-def train(directory: Path, plan: Plan, workers: int = 0, *, compiled: bool = False) -> Standing:
-    """Trains until the plan is fulfilled or a signal asks to end; the next run goes on from the checkpoint."""
+def train(directory: Path, plan: Plan, workers: int = 0, *, compiled: bool = False, group: Group = ALONE) -> Standing:
+    """Trains until the plan is fulfilled or a signal asks to end; the next run goes on from the checkpoint.
+
+    In each process of a `group`, the first of which logs and saves.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with _signals() as received:
-        training = checkpoints.begin(directory, plan.seed, WEIGHT_DECAY, device, plan.first)
+        begin = partial(checkpoints.begin, directory, plan.seed, WEIGHT_DECAY, device, plan.first)
+        training = group.in_turn(begin)
         if compiled:
             _compile(training.model.model)
-        feed = Feed(directory / checkpoints.SERVED, plan, training.standing, workers)
+        feed = Feed(directory / checkpoints.SERVED, plan, training.standing, workers, group)
         log, saved = Log(), time.monotonic()
-        while plan.progress(training.standing) < 1 and not received:
-            training = _advance(training, plan, feed, log, device)
+        while plan.progress(training.standing) < 1 and not group.mean(len(received)):
+            training = _advance(training, plan, feed, log, group)
             if time.monotonic() - log.began > LOG_EVERY:
-                click.echo(log.line(plan, training.standing))
+                _tell(log, plan, training, group)
                 log = Log()
-            if time.monotonic() - saved > SAVE_EVERY:
+            if group.first and time.monotonic() - saved > SAVE_EVERY:
                 checkpoints.save(directory, training)
                 saved = time.monotonic()
         if log.examples:
-            click.echo(log.line(plan, training.standing))
-        checkpoints.save(directory, training)
+            _tell(log, plan, training, group)
+        if group.first:
+            checkpoints.save(directory, training)
     return training.standing
+
+
+def _tell(log: Log, plan: Plan, training: Training, group: Group) -> None:
+    if group.first:
+        click.echo(log.line(plan, training.standing))
 
 
 def _compile(model: Any) -> None:
@@ -170,32 +191,37 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _advance(training: Training, plan: Plan, feed: Feed, log: Log, device: torch.device) -> Training:
+def _advance(training: Training, plan: Plan, feed: Feed, log: Log, group: Group) -> Training:
     """One step further."""
     began = time.monotonic()
-    for group in training.optimizer.param_groups:
-        group["lr"] = plan.rate_at(plan.progress(training.standing))
+    training.optimizer.set_rate(plan.rate_at(plan.progress(training.standing)))
     number, batches = feed.next(training.standing)
-    step(training, [batch.to(device) for batch in batches], SCHEDULES[plan.schedule][number].dense, log)
-    count = sum(len(batch.tasks) for batch in batches)
+    batches = [batch.to(training.device) for batch in batches]
+    step(training, batches, SCHEDULES[plan.schedule][number].dense, log, group)
+    count = sum(len(batch.tasks) for batch in batches) * group.size
     log.examples += count
-    return replace(training, standing=training.standing.after(count, time.monotonic() - began))
+    return replace(training, standing=training.standing.after(count, group.mean(time.monotonic() - began)))
 
 
-def step(training: Training, batches: list[Batch], dense: float, log: Log) -> None:
-    """One change of the weights, by the mean of the batches' losses."""
-    training.optimizer.zero_grad(set_to_none=True)
+def step(training: Training, batches: list[Batch], dense: float, log: Log, group: Group = ALONE) -> None:
+    """One change of the weights, by the mean of the losses of all batches of the group."""
+    training.optimizer.zero_grad()
     for batch in batches:
         loss = loss_of(training, batch, dense, log) / len(batches)
         loss.backward()
     parameters = [*training.model.parameters(), *training.heads.parameters()]
+    group.share(parameters)
     torch.nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
     training.optimizer.step()
 
 
 def loss_of(training: Training, batch: Batch, dense: float, log: Log) -> torch.Tensor:
-    """Cross entropy of the answers, and the dense losses by their weight."""
+    """Cross entropy of the answers, if there are, and the dense losses by their weight."""
     device = batch.labels.device
+    if not len(batch.labels):
+        with torch.autocast(device.type, torch.bfloat16):
+            shown = training.model.model.get_image_features(**batch.inputs)
+        return dense * _dense_loss(training, torch.cat(shown.pooler_output), batch.cells or {}, log)
     with torch.autocast(device.type, torch.bfloat16):
         made = training.model.model(**batch.inputs, use_cache=False)
         learnt = batch.labels != IGNORED
@@ -204,13 +230,17 @@ def loss_of(training: Training, batch: Batch, dense: float, log: Log) -> torch.T
     losses = functional.cross_entropy(cap * torch.tanh(logits / cap), batch.labels[learnt], reduction="none")
     _log_tasks(log, batch, learnt, losses.detach())
     total = losses.mean()
-    seen, heard = (made.image_hidden_states, batch.cells), (made.audio_hidden_states, batch.frames)
-    for name, (tokens, truth) in (("~see", seen), ("~hear", heard)):
+    for tokens, truth in ((made.image_hidden_states, batch.cells), (made.audio_hidden_states, batch.frames)):
         if truth is not None and dense:
-            shown = training.heads.losses(tokens, truth)
-            log.add(name, float(shown.detach()))
-            total = total + dense * shown
+            total = total + dense * _dense_loss(training, tokens, truth, log)
     return total
+
+
+def _dense_loss(training: Training, tokens: torch.Tensor, truth: dict[str, torch.Tensor], log: Log) -> torch.Tensor:
+    losses = training.heads.losses(tokens, truth)
+    for name, loss in losses.items():
+        log.add(f"~{name}", float(loss.detach()))
+    return sum(losses.values(), torch.zeros((), device=tokens.device))
 
 
 def _log_tasks(log: Log, batch: Batch, learnt: torch.Tensor, losses: torch.Tensor) -> None:
@@ -235,7 +265,14 @@ def _as_it_is(taught: Step) -> Step:
     help="A model directory to begin with, in place of chance weights.",
 )
 @click.option("--rate", type=float, default=RATE, show_default=True, help="The highest learning rate.")
-@click.option("--threads", type=int, default=2, show_default=True, help="Threads of torch.")
+@click.option(
+    "--processes",
+    type=int,
+    default=lambda: 1 if torch.cuda.is_available() else min(MOST_PROCESSES, os.cpu_count() or 1),
+    show_default="the cores, 4 at most; 1 with a GPU",
+    help="Processes that share the lessons of each step.",
+)
+@click.option("--threads", type=int, default=1, show_default=True, help="Threads of torch in each of them.")
 @click.option("--workers", type=int, default=0, show_default=True, help="Processes that make lessons.")
 @click.option("--compile", "compiled", is_flag=True, help="A quarter faster after some minutes; needs a C++ compiler.")
 def main(
@@ -246,13 +283,15 @@ def main(
     seed: int,
     first: Path | None,
     rate: float,
+    processes: int,
     threads: int,
     workers: int,
     compiled: bool,
 ) -> None:
     """Train the demonstration model in DIRECTORY, or go on with it; DIRECTORY/model can be served at any time."""
     torch.set_num_threads(threads)
-    train(directory, Plan(schedule, hours * 3600, steps, seed, rate, first), workers, compiled=compiled)
+    plan = Plan(schedule, hours * 3600, steps, seed, rate, first)
+    together(processes, partial(train, directory, plan, workers, compiled=compiled))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.demo.exams import EXAMS
 from gateway.demo.lessons.curriculum import HEAR, SCHEDULES, SEE, TALK, Course, Split, lesson, lessons, stage
-from gateway.demo.lessons.lesson import Clip, Lesson
+from gateway.demo.lessons.lesson import Clip, Lesson, Thing
 from gateway.demo.lessons.scenes import COLOURS
 from gateway.demo.lessons.seeing import box_2d, named
 from gateway.demo.lessons.tones import HIGH, KEYS, LOW, RATE, Sound, record
@@ -41,8 +41,17 @@ def test_a_conversation_names_each_of_its_media_once(task: str) -> None:
 
 def test_training_and_held_out_lessons_differ() -> None:
     course = Course(("describe",), 4)
-    held_out, _ = lessons(course, Split.HELD_OUT, 0)
-    assert [content(x) for x in lessons(course, Split.TRAIN, 0)[0]] != [content(x) for x in held_out]
+    held_out = lessons(course, Split.HELD_OUT, 0).lessons
+    assert [content(x) for x in lessons(course, Split.TRAIN, 0).lessons] != [content(x) for x in held_out]
+
+
+def test_pieces_come_from_anywhere_in_the_larger_picture_and_lie_within_it() -> None:
+    course = Course(("line",), 1, ((8, 4), (6, 6)), within=(27, 23))
+    taught = [lessons(course, Split.TRAIN, number) for number in range(200)]
+    ends = [(one.offset[0] + one.grid[0], one.offset[1] + one.grid[1]) for one in taught if one.offset]
+    assert len(ends) == 200
+    assert (max(across for across, _ in ends), max(down for _, down in ends)) == (27, 23)
+    assert min(one.offset for one in taught if one.offset)[0] == 0
 
 
 def test_a_shape_has_its_colour_in_the_middle_of_its_box() -> None:
@@ -64,6 +73,20 @@ def test_shapes_do_not_touch_one_another() -> None:
             for second in things[at + 1 :]:
                 a, b = first.box, second.box
                 assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+def test_a_crowd_is_of_shapes_and_characters_each_where_it_is_said_to_be() -> None:
+    things: list[Thing] = []
+    for seed in range(20):
+        taught = lesson("crowd", np.random.default_rng(seed), (8, 8), 0.0)
+        picture = taught.pictures[0]
+        assert not taught.messages
+        things += picture.things
+        for thing in picture.things:
+            piece = picture.image.crop(tuple(round(edge * 384) for edge in thing.box))  # type: ignore[arg-type]
+            assert len(piece.getcolors(65536) or ()) > 1 or thing.shape == "square" or thing.glyph in "1I"
+    assert {bool(thing.glyph) for thing in things} == {True, False}
+    assert not [thing for thing in things if bool(thing.glyph) == bool(thing.shape)]
 
 
 def test_boxes_are_top_left_bottom_right_on_a_grid_of_a_thousand() -> None:
@@ -110,7 +133,7 @@ def test_sounds_of_every_course_fit_into_its_shortest_and_longest_clips() -> Non
 
 
 def test_every_taught_task_is_examined_or_is_a_step_towards_one_that_is() -> None:
-    towards = {"detect_single", "digit", "key"}
+    towards = {"detect_single", "digit", "key", "line", "huge", "crowd"}
     taught = {task for one in SCHEDULES["full"] for course in one.courses for task in course.tasks}
     assert taught - towards == {exam.task for exam in EXAMS}
 

@@ -67,6 +67,22 @@ def test_patches_are_those_of_the_processor(encoder: Encoder) -> None:
     assert (batch.inputs["image_position_ids"][0] == theirs["image_position_ids"][0][:patches]).all()
 
 
+def test_a_piece_of_a_larger_picture_stands_where_it_was_and_says_nothing_of_boxes(encoder: Encoder) -> None:
+    batch = encoder.encode([one("line")], GRID, (3, 5))
+    places = batch.inputs["image_position_ids"][0]
+    assert (places.min(dim=0).values.tolist(), places.max(dim=0).values.tolist()) == ([9, 15], [20, 26])
+    assert batch.cells is not None
+    assert "box" not in batch.cells
+
+
+def test_where_nothing_is_said_there_are_pictures_alone(encoder: Encoder) -> None:
+    batch = encoder.encode([one("crowd"), one("crowd", 1)], GRID)
+    assert batch.inputs.keys() == {"pixel_values", "image_position_ids"}
+    assert not len(batch.labels)
+    assert batch.cells is not None
+    assert len(batch.cells["glyph"]) == 2 * 16
+
+
 def test_the_words_of_the_lessons_are_one_token_each(encoder: Encoder) -> None:
     taught = [one(task, seed) for task in (*SEE, *TALK) for seed in range(3)]
     words = vocabulary.words_of(taught * vocabulary.OFTEN) & set(vocabulary.listed())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from safetensors import safe_open
@@ -12,6 +14,9 @@ from safetensors import safe_open
 from gateway.demo.evaluation import examine
 from gateway.demo.exams import QUICK
 from gateway.engine import compat
+
+if TYPE_CHECKING:
+    from gateway.demo.group import Group
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")]
 
@@ -64,6 +69,64 @@ def test_a_training_may_begin_with_a_model_that_was_trained_before(trained: Path
     assert all(same[0][name].equal(same[1][name]) for name in same[0])
     assert begun.standing.step == 0
     assert not all(one.equal(two) for one, two in zip(begun.model.parameters(), other.model.parameters(), strict=True))
+
+
+def test_processes_that_train_together_share_the_lessons_of_a_step(trained: Path, tmp_path: Path) -> None:
+    import torch
+
+    from gateway.demo.group import Group, together
+    from gateway.demo.training import Plan, Steps, train
+
+    torch.set_num_threads(1)
+    together(2, partial(train, tmp_path, Plan("first", steps=2)))
+    standing = torch.load(tmp_path / "training.pt", weights_only=True)["standing"]
+    assert (standing["step"], standing["examples"]) == (2, 2 * 8)
+
+    seen = [Steps(trained / "model", Group(rank, 2))[("first", 0, 5)][1][0] for rank in range(2)]
+    assert [len(batch.tasks) for batch in seen] == [4, 4]
+    assert not seen[0].inputs["pixel_values"].equal(seen[1].inputs["pixel_values"])
+
+
+def test_each_gets_the_mean_of_all_gradients(tmp_path: Path) -> None:
+    import torch
+
+    from gateway.demo.group import together
+
+    torch.set_num_threads(1)
+    together(2, partial(share, tmp_path))
+    for rank in range(2):
+        mine, nobodys = torch.load(tmp_path / str(rank), weights_only=True)
+        assert mine.tolist() == [[1.0, 1.5]]
+        assert nobodys.tolist() == [0.0]
+
+
+def share(directory: Path, group: Group) -> None:
+    """What each process of the test above does: leaves the gradients that it ends with in a file named by its rank."""
+    import torch
+
+    mine, nobodys = torch.nn.Parameter(torch.zeros(1, 2)), torch.nn.Parameter(torch.zeros(1))
+    mine.grad = torch.tensor([[2.0, 3.0]]) * group.rank
+    group.share([mine, nobodys])
+    torch.save([mine.grad, nobodys.grad], directory / str(group.rank))
+
+
+def test_a_piece_and_a_crowd_are_learnt_from(tmp_path: Path) -> None:
+    import torch
+
+    from gateway.demo import checkpoints
+    from gateway.demo.features import Encoder
+    from gateway.demo.lessons.curriculum import PIECES, Course, Split, lessons
+    from gateway.demo.training import Log, loss_of
+
+    training = checkpoints.begin(tmp_path, 0, 0.0, torch.device("cpu"))
+    encoder = Encoder(tmp_path / checkpoints.SERVED)
+    for course in (Course(("crowd",), 2, PIECES, within=(27, 23)), Course(("line",), 2, PIECES, within=(27, 23))):
+        taught, log = lessons(course, Split.TRAIN, 0), Log()
+        loss_of(training, encoder.encode(taught.lessons, taught.grid, taught.offset), 1.0, log).backward()
+        towers = training.model.model.vision_tower.parameters()
+        assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in towers)
+        assert log.counts["~glyph"] == 1
+        training.optimizer.zero_grad()
 
 
 def test_the_saved_model_is_bfloat16_below_twenty_megabytes_and_has_no_heads(trained: Path) -> None:

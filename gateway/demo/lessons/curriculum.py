@@ -29,6 +29,8 @@ SEE: Mapping[str, Callable[[Draw, Grid], Lesson]] = {
     "digit": reading.digit,
     "digits": reading.digits,
     "word": reading.word,
+    "line": reading.line,
+    "huge": reading.huge,
     "small_text": reading.small_text,
 }
 HEAR: Mapping[str, Callable[[Draw, float], Lesson]] = {
@@ -50,13 +52,11 @@ TALK: Mapping[str, Callable[[Draw], Lesson]] = {
     "remember": talking.remember,
     "instructed": talking.instructed,
 }
-TOGETHER = "together"
+TOGETHER, CROWD = "together", "crowd"
 
 QUARTER: tuple[Grid, ...] = ((4, 4),)
-#: What budgets of 70, 140, 280 and 560 tokens make of common formats: square, 4:3, 3:4, 16:9.
+#: What budgets of 70 and 560 tokens make of common formats: square, 4:3, 3:4, 16:9.
 AT_70: tuple[Grid, ...] = ((8, 8), (9, 7), (7, 9), (11, 6))
-AT_140: tuple[Grid, ...] = ((11, 11), (13, 10), (10, 13))
-AT_280: tuple[Grid, ...] = ((16, 16), (19, 14), (14, 19))
 AT_560: tuple[Grid, ...] = ((23, 23), (27, 20))
 
 
@@ -77,6 +77,8 @@ class Course:
     """Lessons of a batch."""
     grids: tuple[Grid, ...] = AT_70
     seconds: tuple[float, float] = (1.0, 3.0)
+    within: Grid | None = None
+    """The pictures are pieces, from anywhere, of pictures that large."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,26 @@ class Stage:
     """The weight of what each patch and each frame shows, beside the answers."""
 
 
-def lessons(course: Course, split: Split, number: int) -> tuple[list[Lesson], Grid]:
-    """The batch of that number, always the same, and what its pictures become."""
+@dataclass(frozen=True)
+class Taught:
+    """The lessons of a batch, and what their pictures become."""
+
+    lessons: list[Lesson]
+    grid: Grid
+    offset: Grid | None = None
+    """Tokens to the left and above, if the pictures are pieces of larger ones."""
+
+
+def lessons(course: Course, split: Split, number: int) -> Taught:
+    """The batch of that number, always the same."""
     draw = np.random.default_rng([split, crc32(repr(course).encode()), number])
     grid = pick(draw, course.grids)
     seconds = round(float(draw.uniform(*course.seconds)), 2)
-    return [lesson(pick(draw, course.tasks), draw, grid, seconds) for _ in range(course.count)], grid
+    taught = [lesson(pick(draw, course.tasks), draw, grid, seconds) for _ in range(course.count)]
+    if course.within is None:
+        return Taught(taught, grid)
+    offset = [int(draw.integers(whole - part + 1)) for whole, part in zip(course.within, grid, strict=True)]
+    return Taught(taught, grid, (offset[0], offset[1]))
 
 
 def lesson(task: str, draw: Draw, grid: Grid, seconds: float) -> Lesson:
@@ -105,6 +121,8 @@ def lesson(task: str, draw: Draw, grid: Grid, seconds: float) -> Lesson:
     size = (grid[0] * CELL, grid[1] * CELL)
     if task == TOGETHER:
         return hearing.together(draw, size, seconds)
+    if task == CROWD:
+        return reading.crowd(draw, size)
     if task in SEE:
         return SEE[task](draw, size)
     return HEAR[task](draw, seconds) if task in HEAR else TALK[task](draw)
@@ -123,62 +141,7 @@ _TOOLS = Course(("tool", "tool", "tool", "tool_answer"), 4)
 #: One shape at a time, at a quarter of the least budget: the first thing to learn is where to look.
 FIRST = (Stage("first", 1.0, (Course(("single",), 8, QUARTER),), dense=1.0),)
 
-#: The whole schedule.
-FULL = (
-    Stage(
-        "names",
-        0.10,
-        (
-            # Small batches: what counts here is the number of steps.
-            Course(("single", "single", "digit"), 16, QUARTER),
-            Course(("key", "pitch"), 8, seconds=(0.6, 1.2)),
-            replace(_TALK, count=8),
-        ),
-        dense=1.0,
-    ),
-    Stage(
-        "several",
-        0.35,
-        (
-            Course(("single", "describe", "describe", "count", "colour", "detect_single", "digits", "word"), 24),
-            Course(("key", "dialled", "dialled", "pitch", "beeps"), 16, seconds=(1.0, 2.5)),
-            Course(("differ", "which"), 6, QUARTER),
-            _MORE_TALK,
-            _TOOLS,
-        ),
-        dense=1.0,
-    ),
-    Stage(
-        "boxes",
-        0.70,
-        (
-            Course(("describe", "describe", "count", "colour", "detect", "detect", "detect", "digits", "word"), 24),
-            Course(("dialled", "dialled", "pitch", "beeps"), 12, seconds=(1.0, 6.0)),
-            Course(("differ", "which"), 8),
-            Course((TOGETHER,), 6, seconds=(1.0, 3.0)),
-            _MORE_TALK,
-            _TOOLS,
-        ),
-        dense=0.5,
-    ),
-    Stage(
-        "sizes",
-        1.0,
-        (
-            Course(("describe", "colour", "detect", "detect", "digits", "word"), 20),
-            Course(("describe", "detect", "digits", "word"), 6, AT_140 + AT_280),
-            Course(("small_text", "small_text", "digits", "word"), 3, AT_560),
-            Course(("dialled", "pitch", "beeps"), 6, seconds=(2.0, 30.0)),
-            Course(("differ", "which"), 6),
-            Course((TOGETHER,), 4, seconds=(1.0, 6.0)),
-            _MORE_TALK,
-            _TOOLS,
-        ),
-        dense=0.1,
-    ),
-)
-
-#: The same in two hours of two cores: smaller batches, so that there are as many steps, and one budget.
+#: From shapes to sentences, boxes and sounds, at 70 tokens. Small batches: what counts here is the number of steps.
 SHORT = (
     Stage(
         "names",
@@ -216,4 +179,56 @@ SHORT = (
         dense=0.5,
     ),
 )
-SCHEDULES: Mapping[str, tuple[Stage, ...]] = {"full": FULL, "short": SHORT, "first": FIRST}
+
+#: Lines of text, and pieces of pictures of 560 tokens: every place is seen at a tenth of the price.
+STRIPS: tuple[Grid, ...] = ((8, 3), (9, 3), (6, 4), (5, 5), (11, 3))
+PIECES: tuple[Grid, ...] = ((8, 4), (6, 6), (5, 7), (11, 3))
+_PIECE_OF: Grid = (27, 23)
+_FURTHER_TALK = Course(
+    ("greet", "about", "beyond", "instructed", "json", "remember", *["counting"] * 2, *["copy"] * 4, *["sums"] * 4), 24
+)
+_FURTHER = (
+    Course(("crowd",), 8, (*AT_70, (6, 6))),
+    Course(("crowd",), 6, PIECES, within=_PIECE_OF),
+    Course(("describe", "describe", "count", "colour", "detect", "detect", "detect", "detect_single"), 10),
+    Course(("line", "line", "line", "line", "digit"), 8, STRIPS),
+    Course(("which", "which", "differ"), 2, (*AT_70, (5, 5))),
+    Course(("dialled", "dialled", "pitch", "beeps"), 6, seconds=(1.0, 4.0)),
+    Course((TOGETHER,), 2, seconds=(1.0, 3.0)),
+    _FURTHER_TALK,
+    replace(_TOOLS, count=2),
+)
+#: For a model that has been through `SHORT`: crowds of things to look at, text, longer clips, other budgets.
+FURTHER = (
+    Stage("crowds", 0.45, _FURTHER, dense=1.0),
+    Stage(
+        "texts",
+        0.85,
+        (
+            *_FURTHER[1:],
+            Course(("digits", "word"), 6),
+            Course(("line", "line", "huge"), 4, PIECES, within=_PIECE_OF),
+            Course(("dialled", "dialled", "beeps", "beeps", "pitch"), 2, seconds=(4.0, 30.0)),
+        ),
+        dense=0.7,
+    ),
+    Stage(
+        "sizes",
+        1.0,
+        (
+            *_FURTHER[2:],
+            Course(("digits", "word"), 6),
+            Course(("line", "line", "huge"), 4, PIECES, within=_PIECE_OF),
+            Course(("digits", "word", "small_text", "small_text"), 2, AT_560),
+            Course(("dialled", "dialled", "beeps", "beeps", "pitch"), 2, seconds=(4.0, 30.0)),
+        ),
+        dense=0.3,
+    ),
+)
+#: Where in the whole schedule `FURTHER` begins.
+_TURN = 0.4
+FULL = (
+    *(replace(one, until=one.until * _TURN) for one in SHORT),
+    *(replace(one, until=_TURN + one.until * (1 - _TURN)) for one in FURTHER),
+)
+SCHEDULES: Mapping[str, tuple[Stage, ...]] = {"full": FULL, "short": SHORT, "further": FURTHER, "first": FIRST}

@@ -8,17 +8,21 @@ from functools import cache
 from PIL import Image, ImageDraw, ImageFont
 
 from gateway.demo.lessons.lesson import IMAGE, Draw, Lesson, Picture, Thing, pick, user
+from gateway.demo.lessons.scenes import scatter
 
 Size = tuple[int, int]
 
 READ_NUMBER = ("Read the number.", "Which number is in the picture?", "What number do you see?")
 READ_WORD = ("Read the word.", "Which word is in the picture?", "What is written there?", "Read the text.")
+GLYPHS = string.digits + string.ascii_uppercase
+#: From how many things up to below how many a crowd is.
+CROWD = (6, 17)
 GROUNDS = ((255, 255, 255), (245, 240, 225), (225, 235, 245))
 INKS = ((20, 20, 20), (30, 40, 120), (120, 25, 25))
 #: Height of large letters as a fraction of the picture's shorter side, and of small ones in pixels of a picture that
-#: is `SMALL_SIDE` high: at 70 tokens such a letter is some six pixels high, at 560 some seventeen.
-LARGE = (0.16, 0.4)
-SMALL, SMALL_SIDE = (18, 26), 1024
+#: is `SMALL_SIDE` high: at 560 tokens such a letter is about a token wide, at 70 three are one token.
+LARGE, LINE, HUGE = (0.16, 0.4), (0.3, 0.6), (0.45, 0.9)
+SMALL, SMALL_SIDE = (44, 60), 1024
 MARGIN = 0.04
 
 
@@ -29,12 +33,24 @@ def digits(draw: Draw, size: Size) -> Lesson:
 
 def digit(draw: Draw, size: Size) -> Lesson:
     """One large digit or letter."""
-    return _read("digit", draw, size, pick(draw, string.digits + string.ascii_uppercase), (0.35, 0.7))
+    return _read("digit", draw, size, pick(draw, GLYPHS), (0.35, 0.7))
 
 
 def word(draw: Draw, size: Size) -> Lesson:
     """Two to five large letters."""
     return _read("word", draw, size, _letters(draw, 2, 6), LARGE)
+
+
+def line(draw: Draw, size: Size) -> Lesson:
+    """Two to five characters that are about as high as there is room for five."""
+    text = pick(draw, (_number, _letters))(draw, 2, 6)
+    return _read("line", draw, size, text, LINE)
+
+
+def huge(draw: Draw, size: Size) -> Lesson:
+    """One to three characters that fill the picture."""
+    text = pick(draw, (_number, _letters))(draw, 1, 4)
+    return _read("huge", draw, size, text, HUGE)
 
 
 def small_text(draw: Draw, size: Size) -> Lesson:
@@ -62,6 +78,24 @@ def write(draw: Draw, size: Size, text: str, heights: tuple[float, float]) -> Pi
         for at, glyph in enumerate(text)
     )
     return Picture(canvas, tuple(things))
+
+
+def crowd(draw: Draw, size: Size) -> Lesson:
+    """Many shapes and characters of any size, and nothing asked: what each token shows is all there is to learn."""
+    canvas, things = scatter(draw, size, int(draw.integers(*CROWD)))
+    pen = ImageDraw.Draw(canvas)
+    shown = [_put(draw, pen, thing, size) if not thing.shape else thing for thing in things]
+    return Lesson("crowd", (), "", (Picture(canvas, tuple(shown)),))
+
+
+def _put(draw: Draw, pen: ImageDraw.ImageDraw, room: Thing, size: Size) -> Thing:
+    """Writes a character into a room, and says where it is."""
+    glyph = pick(draw, GLYPHS)
+    left, top = room.box[0] * size[0], room.box[1] * size[1]
+    font = _font(int((room.box[3] * size[1] - top) / 0.75))
+    _, high, wide, low = pen.textbbox((0, 0), glyph, font)
+    pen.text((left, top - high), glyph, pick(draw, INKS), font)
+    return Thing((room.box[0], room.box[1], (left + wide) / size[0], (top + low - high) / size[1]), glyph=glyph)
 
 
 def _read(task: str, draw: Draw, size: Size, text: str, heights: tuple[float, float]) -> Lesson:

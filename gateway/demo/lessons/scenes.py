@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from gateway.demo.lessons.lesson import Draw, Picture, Thing, pick
@@ -24,6 +25,8 @@ GROUNDS = ((255, 255, 255), (236, 236, 236), (224, 236, 248), (250, 244, 224), (
 
 #: A shape's size as a fraction of the picture's shorter side, for one shape and for many.
 ALONE, AMONG = (0.3, 0.65), (0.2, 0.38)
+#: The same in a crowd, and there the least in pixels.
+SCATTERED, LEAST = (0.1, 0.55), 28
 #: How far centres are apart at least, left to right, so that the order of naming is plain (fraction of the width).
 APART = 0.08
 TRIES = 200
@@ -43,6 +46,25 @@ def paint(draw: Draw, size: tuple[int, int], kinds: Sequence[tuple[str, str]]) -
     for thing in things:
         _draw_shape(pen, thing.shape, _pixels(thing, canvas.size), _shade(draw, thing.colour))
     return Picture(canvas.reduce(FINER), tuple(things))
+
+
+def scatter(draw: Draw, size: tuple[int, int], count: int) -> tuple[Image.Image, list[Thing]]:
+    """A picture of `size` with up to `count` things apart from one another, small and large: half of them shapes, which
+    are drawn, half of them rooms left free.
+    """
+    boxes: list[tuple[float, float, float, float]] = []
+    for _ in range(count * 4):
+        extent = float(np.exp(draw.uniform(*np.log(SCATTERED))))
+        box = _box(draw, size, max(extent, LEAST / min(size)))
+        if len(boxes) < count and not any(_crossing(box, other) for other in boxes):
+            boxes.append(box)
+    names = list(COLOURS)
+    things = [Thing(box, pick(draw, SHAPES), pick(draw, names)) if draw.random() < 0.5 else Thing(box) for box in boxes]
+    canvas = Image.new("RGB", (size[0] * FINER, size[1] * FINER), pick(draw, GROUNDS))
+    pen = ImageDraw.Draw(canvas)
+    for thing in (thing for thing in things if thing.shape):
+        _draw_shape(pen, thing.shape, _pixels(thing, canvas.size), _shade(draw, thing.colour))
+    return canvas.reduce(FINER), things
 
 
 def kinds(draw: Draw, count: int) -> list[tuple[str, str]]:
@@ -79,8 +101,11 @@ def _box(draw: Draw, size: tuple[int, int], extent: float) -> tuple[float, float
 
 
 def _separate(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    crossing = one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-    return not crossing and abs(one[0] + one[2] - other[0] - other[2]) / 2 >= APART
+    return not _crossing(one, other) and abs(one[0] + one[2] - other[0] - other[2]) / 2 >= APART
+
+
+def _crossing(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _pixels(thing: Thing, size: tuple[int, int]) -> tuple[float, float, float, float]:
