@@ -81,6 +81,7 @@ EXAMS: tuple[Exam, ...] = (
             ("beeps", "how many beeps"),
         )
     ),
+    Exam("transcribe", "a recording as text", _EXACT, seconds=_SHORT),
     Exam(TOGETHER, "a picture and a sound", _EXACT),
     *(Exam(task, _TITLES[task], _EXACT) for task in TALK),
 )

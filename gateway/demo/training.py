@@ -79,7 +79,7 @@ class Steps:
         if self.encoder is None:
             self.encoder = Encoder(self.directory)
         schedule, number_of_stage, number = key
-        courses = SCHEDULES[schedule][number_of_stage].courses
+        courses = SCHEDULES[schedule][number_of_stage].at(number)
         return number_of_stage, [self._batch(self.encoder, course, number) for course in courses]
 
     def _batch(self, encoder: Encoder, course: Course, number: int) -> Batch:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from gateway.api import speech
+from gateway.api.form import Form
 from gateway.demo.exams import EXAMS
-from gateway.demo.lessons.curriculum import HEAR, SCHEDULES, SEE, TALK, Course, Split, lesson, lessons, stage
+from gateway.demo.lessons.curriculum import (
+    HEAR,
+    SCHEDULES,
+    SEE,
+    TALK,
+    Course,
+    Split,
+    Stage,
+    lesson,
+    lessons,
+    stage,
+)
 from gateway.demo.lessons.lesson import Clip, Lesson, Thing
 from gateway.demo.lessons.scenes import COLOURS
 from gateway.demo.lessons.seeing import box_2d, named
 from gateway.demo.lessons.tones import HIGH, KEYS, LOW, RATE, Sound, record
+from gateway.settings import Family
 
 EVERY = (*SEE, *HEAR, *TALK, "together")
 SIDE = 4
@@ -121,6 +136,19 @@ def test_stages_follow_one_another_to_the_end() -> None:
         assert ends == sorted(set(ends))
         assert stage(1.0, stages) is stages[-1]
         assert stage(0.0, stages) is stages[0]
+
+
+def test_a_course_that_comes_every_few_steps_comes_as_often_and_not_all_come_at_once() -> None:
+    rare = Course(("which",), 1, every=3)
+    taught = Stage("some", 1.0, (Course(("sums",), 1), rare, replace(rare, count=2)), dense=0.0)
+    counts = [[course.count for course in taught.at(step) if course.every == 3] for step in range(6)]
+    assert counts == [[], [2], [1], [], [2], [1]]
+
+
+def test_transcriptions_are_asked_for_in_the_gateways_words() -> None:
+    asked = {part["text"] for seed in range(9) for part in one("transcribe", seed).messages[0]["content"][1:]}
+    forms = [Form(fields, b"") for fields in ({}, {"language": ("en",)})]
+    assert asked == {speech.read("/v1/audio/transcriptions", form).instruction(Family.GEMMA4) for form in forms}
 
 
 def test_sounds_of_every_course_fit_into_its_shortest_and_longest_clips() -> None:

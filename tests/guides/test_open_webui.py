@@ -21,6 +21,7 @@ from tests import fake_engine
 from tests.engine import media
 from tests.fake_engine import FakeEngine, Received, begin, event, reply, send, streamed
 from tests.guides import webui
+from tests.guides.conftest import Desk
 from tests.serving import serving
 
 playwright = pytest.importorskip("playwright.async_api", reason="no playwright:  pip install playwright")
@@ -34,6 +35,8 @@ pytestmark = [
 
 #: Where pictures of the pages go; nowhere unless it is told.
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
+#: Seconds after which a page looks as it stays: suggestions and titles have come.
+SETTLED = 3
 
 
 @pytest.fixture
@@ -154,7 +157,6 @@ async def test_text_pictures_and_speech_of_open_webui_are_answered(tmp_path: Pat
             await page.locator("input[type=file]").first.set_input_files(tmp_path / "red.png")
             await say(page, "What is this?")
             await page.get_by_text("I got a picture.").wait_for()
-            await shot(page, "open-webui-chat")
             heard = await spoken(address, tmp_path)
             await say(page, "Talk for ever!")
             await page.get_by_text("again again again").wait_for()
@@ -172,3 +174,17 @@ async def test_text_pictures_and_speech_of_open_webui_are_answered(tmp_path: Pat
     assert heard == "I got a sound."
     chats = set(re.findall(rb"(?i)\r\nx-session-id: (\S+)", said))
     assert len(chats) == 1, "all requests of a chat go to the replica that has its beginning"
+
+
+@pytest.mark.engine
+async def test_the_small_model_tells_what_an_uploaded_picture_shows(desk: Desk, tmp_path: Path, port: int) -> None:
+    async with (
+        webui.open_webui(desk.server.url, tmp_path, port) as address,
+        webui.browser_page(playwright, address) as page,
+    ):
+        await choose_model(page)
+        await page.locator("input[type=file]").first.set_input_files(desk.folder / "samples" / "circle.png")
+        await say(page, "What is in this picture?")
+        await page.get_by_text("A red circle.").wait_for()
+        await asyncio.sleep(SETTLED)
+        await shot(page, "open-webui-chat")

@@ -36,6 +36,7 @@ SEE: Mapping[str, Callable[[Draw, Grid], Lesson]] = {
 HEAR: Mapping[str, Callable[[Draw, float], Lesson]] = {
     "key": hearing.key,
     "dialled": hearing.dialled,
+    "transcribe": hearing.transcribe,
     "pitch": hearing.pitch,
     "beeps": hearing.beeps,
 }
@@ -79,6 +80,8 @@ class Course:
     seconds: tuple[float, float] = (1.0, 3.0)
     within: Grid | None = None
     """The pictures are pieces, from anywhere, of pictures that large."""
+    every: int = 1
+    """It is taught in one of so many steps."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,13 @@ class Stage:
     until: float
     """The fraction of the whole training at which it ends."""
     courses: tuple[Course, ...]
-    """One batch of each makes a step."""
+    """One batch of each makes a step, of those that come `every` so many steps one in so many."""
     dense: float
     """The weight of what each patch and each frame shows, beside the answers."""
+
+    def at(self, step: int) -> list[Course]:
+        """The courses of that step."""
+        return [course for at, course in enumerate(self.courses) if (step + at) % course.every == 0]
 
 
 @dataclass(frozen=True)
@@ -184,20 +191,22 @@ SHORT = (
 STRIPS: tuple[Grid, ...] = ((8, 3), (9, 3), (6, 4), (5, 5), (11, 3))
 PIECES: tuple[Grid, ...] = ((8, 4), (6, 6), (5, 7), (11, 3))
 _PIECE_OF: Grid = (27, 23)
-_FURTHER_TALK = Course(
-    ("greet", "about", "beyond", "instructed", "json", "remember", *["counting"] * 2, *["copy"] * 4, *["sums"] * 4), 24
-)
+_FURTHER_TALK = Course(("greet", "about", "beyond", "instructed", "json", "remember", "counting", *["copy"] * 3), 12)
 _FURTHER = (
     Course(("crowd",), 8, (*AT_70, (6, 6))),
     Course(("crowd",), 6, PIECES, within=_PIECE_OF),
-    Course(("describe", "describe", "count", "colour", "detect", "detect", "detect", "detect_single"), 10),
+    Course(("describe", "count", "colour", "detect", "detect", "detect_single", "detect_single"), 10),
     Course(("line", "line", "line", "line", "digit"), 8, STRIPS),
-    Course(("which", "which", "differ"), 2, (*AT_70, (5, 5))),
+    Course(("which", "which", "differ"), 4, (*AT_70, (5, 5)), every=2),
     Course(("dialled", "dialled", "pitch", "beeps"), 6, seconds=(1.0, 4.0)),
-    Course((TOGETHER,), 2, seconds=(1.0, 3.0)),
+    Course((TOGETHER,), 4, seconds=(1.0, 3.0), every=4),
     _FURTHER_TALK,
-    replace(_TOOLS, count=2),
+    Course(("sums",), 32),
+    replace(_TOOLS, count=2, every=2),
 )
+#: Apart from the others: it is asked for in some 300 tokens.
+_TRANSCRIBE = Course(("transcribe",), 2, seconds=(1.0, 4.0), every=2)
+_LONG_CLIPS = Course(("dialled", "dialled", "beeps", "beeps", "pitch"), 2, seconds=(4.0, 30.0), every=2)
 #: For a model that has been through `SHORT`: crowds of things to look at, text, longer clips, other budgets.
 FURTHER = (
     Stage("crowds", 0.45, _FURTHER, dense=1.0),
@@ -205,10 +214,11 @@ FURTHER = (
         "texts",
         0.85,
         (
-            *_FURTHER[1:],
+            *_FURTHER,
             Course(("digits", "word"), 6),
             Course(("line", "line", "huge"), 4, PIECES, within=_PIECE_OF),
-            Course(("dialled", "dialled", "beeps", "beeps", "pitch"), 2, seconds=(4.0, 30.0)),
+            _LONG_CLIPS,
+            _TRANSCRIBE,
         ),
         dense=0.7,
     ),
@@ -216,11 +226,12 @@ FURTHER = (
         "sizes",
         1.0,
         (
-            *_FURTHER[2:],
+            *_FURTHER[1:],
             Course(("digits", "word"), 6),
             Course(("line", "line", "huge"), 4, PIECES, within=_PIECE_OF),
             Course(("digits", "word", "small_text", "small_text"), 2, AT_560),
-            Course(("dialled", "dialled", "beeps", "beeps", "pitch"), 2, seconds=(4.0, 30.0)),
+            _LONG_CLIPS,
+            _TRANSCRIBE,
         ),
         dense=0.3,
     ),

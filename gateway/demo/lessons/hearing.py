@@ -8,6 +8,14 @@ from gateway.demo.lessons.seeing import named
 from gateway.demo.lessons.tones import GAP, KEYS, PITCHES, Sound, record
 
 DIALLED = ("Which number was dialled?", "Which number is dialled?", "What was dialed?", "Which keys do you hear?")
+TRANSCRIBE = (
+    "Transcribe the following speech segment in {}.\n\n"
+    "Follow these specific instructions for formatting the answer:\n"
+    "* Only output the transcription, with no newlines.\n"
+    "* When transcribing numbers, write the digits, i.e. write 1.7 and not one point seven, and write 3 instead of "
+    "three."
+)
+LANGUAGES = ("its original language", "English into English text")
 PITCH = ("What kind of tone is it?", "Is the tone high, low, rising or falling?", "Describe the tone.")
 BEEPS = ("How many beeps are there?", "How many beeps do you hear?", "Count the beeps.")
 BOTH = ("What do you see and hear?", "What is in the picture, and what is dialled?", "Describe picture and sound.")
@@ -21,6 +29,13 @@ def key(draw: Draw, seconds: float) -> Lesson:
 def dialled(draw: Draw, seconds: float) -> Lesson:
     """Keys of a telephone, as many as there is time for, eleven at most."""
     return _heard("dialled", draw, seconds, _keys(draw, seconds))
+
+
+def transcribe(draw: Draw, seconds: float) -> Lesson:
+    """Keys of a telephone, written down as the gateway's transcriptions ask for it."""
+    keys = _keys(draw, seconds)
+    asked = TRANSCRIBE.format(pick(draw, LANGUAGES))
+    return Lesson("transcribe", (user(AUDIO, asked),), keys, clips=(_dial(draw, seconds, keys),))
 
 
 def pitch(draw: Draw, seconds: float) -> Lesson:

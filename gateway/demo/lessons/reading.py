@@ -12,8 +12,9 @@ from gateway.demo.lessons.scenes import scatter
 
 Size = tuple[int, int]
 
-READ_NUMBER = ("Read the number.", "Which number is in the picture?", "What number do you see?")
-READ_WORD = ("Read the word.", "Which word is in the picture?", "What is written there?", "Read the text.")
+READ_ANY = ("What is written there?", "What is written here?", "Read the text.")
+READ_NUMBER = ("Read the number.", "Which number is in the picture?", "What number do you see?", *READ_ANY)
+READ_WORD = ("Read the word.", "Which word is in the picture?", *READ_ANY)
 GLYPHS = string.digits + string.ascii_uppercase
 #: From how many things up to below how many a crowd is.
 CROWD = (6, 17)
