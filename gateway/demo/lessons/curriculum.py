@@ -195,13 +195,14 @@ _FURTHER_TALK = Course(("greet", "about", "beyond", "instructed", "json", "remem
 _FURTHER = (
     Course(("crowd",), 8, (*AT_70, (6, 6))),
     Course(("crowd",), 6, PIECES, within=_PIECE_OF),
-    Course(("describe", "count", "colour", "detect", "detect", "detect_single", "detect_single"), 10),
+    Course(("describe", "describe", "count", "colour", "detect", "detect", "detect_single"), 10),
+    Course(("describe", "describe", "count", *["colour"] * 4, "detect"), 8, ((6, 6), (7, 5), (5, 7))),
     Course(("line", "line", "line", "line", "digit"), 8, STRIPS),
-    Course(("which", "which", "differ"), 4, (*AT_70, (5, 5)), every=2),
-    Course(("dialled", "dialled", "pitch", "beeps"), 6, seconds=(1.0, 4.0)),
+    Course(("which", "which", "which", "differ"), 4, ((8, 8), (9, 7), (5, 5), (4, 5), (5, 4))),
+    Course(("dialled", "dialled", "pitch", "beeps", "beeps", "beeps"), 6, seconds=(1.0, 4.0)),
     Course((TOGETHER,), 4, seconds=(1.0, 3.0), every=4),
     _FURTHER_TALK,
-    Course(("sums",), 32),
+    Course(("sums",), 16),
     replace(_TOOLS, count=2, every=2),
 )
 #: Apart from the others: it is asked for in some 300 tokens.
