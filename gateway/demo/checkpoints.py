@@ -15,10 +15,13 @@ from gateway.demo.dense import Heads
 from gateway.demo.optimizers import Optimizers
 from gateway.demo.tokenizer import Tokenizer
 from gateway.engine import compat
+from gateway.errors import ConfigurationError
 
 #: The model as transformers and vLLM load it, within the directory of a training.
 SERVED = "model"
 STATE = "training.pt"
+#: Of the file: raised whenever heads or optimizers are others, which cannot go on from what was saved.
+VERSION = 2
 #: What the first scale of each normalised addition to the stream is: all of them together then double it, not more.
 ADDED = 0.4
 STOPS = ("<eos>", "<turn|>", "<|tool_response>")
@@ -56,6 +59,8 @@ class Training:
 def begin(directory: Path, seed: int, weight_decay: float, device: torch.device, first: Path | None = None) -> Training:
     """On `device`, what `directory` holds of an earlier run, or a new training: of the model in the directory `first`,
     or of one with weights drawn from `seed`.
+
+    Raises ConfigurationError if what there is was saved by another version.
     """
     compat.platform()  # before transformers is imported: see there
     words = trained.write_frame(directory / SERVED)
@@ -75,6 +80,11 @@ def begin(directory: Path, seed: int, weight_decay: float, device: torch.device,
             model.load_state_dict(type(model).from_pretrained(first, dtype=torch.float32).state_dict())
         return Training(model, heads, optimizer, Standing())
     state = torch.load(path, map_location=device, weights_only=True)
+    if state.get("version") != VERSION:
+        raise ConfigurationError(
+            f"{path} was saved by another version of the training, which this one cannot go on with: name another "
+            f"directory, and begin with its model by --first {directory / SERVED}"
+        )
     model.load_state_dict(state["model"])
     heads.load_state_dict(state["heads"])
     optimizer.load_state_dict(state["optimizer"])
@@ -84,6 +94,7 @@ def begin(directory: Path, seed: int, weight_decay: float, device: torch.device,
 def save(directory: Path, training: Training) -> None:
     """Writes what a run goes on from, and the model in bfloat16: each whole or not at all."""
     state = {
+        "version": VERSION,
         "model": training.model.state_dict(),
         "heads": training.heads.state_dict(),
         "optimizer": training.optimizer.state_dict(),

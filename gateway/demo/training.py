@@ -29,6 +29,7 @@ from gateway.demo.checkpoints import Standing, Training
 from gateway.demo.features import IGNORED, Batch, Encoder
 from gateway.demo.group import ALONE, Group, together
 from gateway.demo.lessons.curriculum import SCHEDULES, Course, Split, lessons, stage
+from gateway.errors import ConfigurationError
 
 RATE, LAST_RATE, WARM_UP = 2e-3, 0.02, 0.02
 """The highest learning rate, the last as a fraction of it, and the fraction of the training in which it rises."""
@@ -291,7 +292,10 @@ def main(
     """Train the demonstration model in DIRECTORY, or go on with it; DIRECTORY/model can be served at any time."""
     torch.set_num_threads(threads)
     plan = Plan(schedule, hours * 3600, steps, seed, rate, first)
-    together(processes, partial(train, directory, plan, workers, compiled=compiled))
+    try:
+        together(processes, partial(train, directory, plan, workers, compiled=compiled))
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -71,6 +71,19 @@ def test_a_training_may_begin_with_a_model_that_was_trained_before(trained: Path
     assert not all(one.equal(two) for one, two in zip(begun.model.parameters(), other.model.parameters(), strict=True))
 
 
+def test_what_another_version_saved_is_refused_with_the_way_on(trained: Path, tmp_path: Path) -> None:
+    import torch
+    from click.testing import CliRunner
+
+    from gateway.demo.training import main
+
+    state = torch.load(trained / "training.pt", weights_only=True)
+    torch.save({name: state[name] for name in state if name != "version"}, tmp_path / "training.pt")
+    result = CliRunner().invoke(main, [str(tmp_path), "--schedule", "first", "--steps", "1", "--processes", "1"])
+    assert result.exit_code == 1
+    assert f"--first {tmp_path / 'model'}" in result.output
+
+
 def test_processes_that_train_together_share_the_lessons_of_a_step(trained: Path, tmp_path: Path) -> None:
     import torch
 
