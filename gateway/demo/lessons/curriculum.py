@@ -192,9 +192,9 @@ STRIPS: tuple[Grid, ...] = ((8, 3), (9, 3), (6, 4), (5, 5), (11, 3))
 PIECES: tuple[Grid, ...] = ((8, 4), (6, 6), (5, 7), (11, 3))
 _PIECE_OF: Grid = (27, 23)
 _FURTHER_TALK = Course(("greet", "about", "beyond", "instructed", "json", "remember", "counting", *["copy"] * 3), 12)
+_CROWD = Course((CROWD,), 8, (*AT_70, (6, 6)))
 _FURTHER = (
-    Course(("crowd",), 8, (*AT_70, (6, 6))),
-    Course(("crowd",), 6, PIECES, within=_PIECE_OF),
+    Course((CROWD,), 6, PIECES, within=_PIECE_OF),
     Course(("describe", "describe", "count", "colour", "detect", "detect", "detect_single"), 10),
     Course(("describe", "describe", "count", *["colour"] * 4, "detect"), 8, ((6, 6), (7, 5), (5, 7))),
     Course(("line", "line", "line", "line", "digit"), 8, STRIPS),
@@ -210,11 +210,12 @@ _TRANSCRIBE = Course(("transcribe",), 2, seconds=(1.0, 4.0), every=2)
 _LONG_CLIPS = Course(("dialled", "dialled", "beeps", "beeps", "pitch"), 2, seconds=(4.0, 30.0), every=2)
 #: For a model that has been through `SHORT`: crowds of things to look at, text, longer clips, other budgets.
 FURTHER = (
-    Stage("crowds", 0.45, _FURTHER, dense=1.0),
+    Stage("crowds", 0.45, (_CROWD, *_FURTHER), dense=1.0),
     Stage(
         "texts",
         0.85,
         (
+            _CROWD,
             *_FURTHER,
             Course(("digits", "word"), 6),
             Course(("line", "line", "huge"), 4, PIECES, within=_PIECE_OF),
@@ -227,7 +228,7 @@ FURTHER = (
         "sizes",
         1.0,
         (
-            *_FURTHER[1:],
+            *_FURTHER,
             Course(("digits", "word"), 6),
             Course(("line", "line", "huge"), 4, PIECES, within=_PIECE_OF),
             Course(("digits", "word", "small_text", "small_text"), 2, AT_560),

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.demo.lessons.lesson import AUDIO, IMAGE, Clip, Draw, Lesson, pick, user
 from gateway.demo.lessons.scenes import kinds, paint
 from gateway.demo.lessons.seeing import named
 from gateway.demo.lessons.tones import GAP, KEYS, PITCHES, Sound, record
 
 DIALLED = ("Which number was dialled?", "Which number is dialled?", "What was dialed?", "Which keys do you hear?")
-TRANSCRIBE = (
-    "Transcribe the following speech segment in {}.\n\n"
+TRANSCRIBE = tuple(
+    f"Transcribe the following speech segment in {language}.\n\n"
     "Follow these specific instructions for formatting the answer:\n"
     "* Only output the transcription, with no newlines.\n"
     "* When transcribing numbers, write the digits, i.e. write 1.7 and not one point seven, and write 3 instead of "
     "three."
+    for language in ("its original language", "English into English text")
 )
-LANGUAGES = ("its original language", "English into English text")
 PITCH = ("What kind of tone is it?", "Is the tone high, low, rising or falling?", "Describe the tone.")
 BEEPS = ("How many beeps are there?", "How many beeps do you hear?", "Count the beeps.")
 BOTH = ("What do you see and hear?", "What is in the picture, and what is dialled?", "Describe picture and sound.")
@@ -33,9 +35,7 @@ def dialled(draw: Draw, seconds: float) -> Lesson:
 
 def transcribe(draw: Draw, seconds: float) -> Lesson:
     """Keys of a telephone, written down as the gateway's transcriptions ask for it."""
-    keys = _keys(draw, seconds)
-    asked = TRANSCRIBE.format(pick(draw, LANGUAGES))
-    return Lesson("transcribe", (user(AUDIO, asked),), keys, clips=(_dial(draw, seconds, keys),))
+    return _heard("transcribe", draw, seconds, _keys(draw, seconds), TRANSCRIBE)
 
 
 def pitch(draw: Draw, seconds: float) -> Lesson:
@@ -62,8 +62,8 @@ def together(draw: Draw, size: tuple[int, int], seconds: float) -> Lesson:
     return Lesson("together", (user(IMAGE, AUDIO, pick(draw, BOTH)),), answer, (picture,), (clip,))
 
 
-def _heard(task: str, draw: Draw, seconds: float, keys: str) -> Lesson:
-    return Lesson(task, (user(AUDIO, pick(draw, DIALLED)),), keys, clips=(_dial(draw, seconds, keys),))
+def _heard(task: str, draw: Draw, seconds: float, keys: str, questions: Sequence[str] = DIALLED) -> Lesson:
+    return Lesson(task, (user(AUDIO, pick(draw, questions)),), keys, clips=(_dial(draw, seconds, keys),))
 
 
 def _keys(draw: Draw, seconds: float) -> str:
