@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import distributed, multiprocessing
+
+from gateway.settings.environment import set_environment_defaults
 
 Done = TypeVar("Done")
 
@@ -83,7 +84,7 @@ def together(size: int, train: Callable[..., Any]) -> None:
 
 def _join(group: Group, meeting: Path, threads: int, train: Callable[..., Any]) -> None:
     torch.set_num_threads(threads)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    set_environment_defaults({"GLOO_SOCKET_IFNAME": "lo"})
     distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=group.rank, world_size=group.size)
     try:
         train(group=group)

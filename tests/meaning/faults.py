@@ -115,7 +115,7 @@ def _recoloured(taught: Lesson) -> Case:
     image = taught.pictures[0].image
     swapped = Image.merge("RGB", image.split()[::-1])
     answer = _colours(taught)
-    mistaken = ("blue",) if answer == ("red",) else ()  # the other way round it is between red and orange
+    mistaken = ("blue",) if answer == ("red",) else ("red",)
     question = _question(taught)
     return Case([image_part(image), question], [image_part(swapped), question], answer, mistaken)
 

@@ -10,10 +10,11 @@ from PIL import Image, ImageDraw
 
 from gateway.demo.lessons.lesson import Draw, Picture, Thing, pick
 
+#: Red and blue are one another's mirror: with the channels swapped each is the other.
 COLOURS = {
     "red": (215, 35, 40),
     "green": (30, 150, 60),
-    "blue": (35, 75, 215),
+    "blue": (40, 35, 215),
     "yellow": (245, 205, 25),
     "orange": (245, 125, 20),
     "purple": (125, 40, 165),
