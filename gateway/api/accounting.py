@@ -70,6 +70,7 @@ class Accounting:
         self._tracer = tracer
         self._access_log = access_log
         self._ended: list[Observation] = []
+        self._due = False
 
     def close(self, seen: Observation) -> None:
         """Settles a request that has ended, and has it counted and logged."""
@@ -80,9 +81,18 @@ class Accounting:
         if seen.entry is not None:
             _settle(seen.entry, seen, seen.usage)
         if not self._ended:
-            asyncio.get_running_loop().call_later(PERIOD, self._catch_up)
             self._metrics.arrears.add(self.flush)
         self._ended.append(seen)
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_later(PERIOD, self._catch_up)
+
+    def while_waiting(self) -> None:
+        """Has a portion written, if a whole one is there, once the request at hand is sent: until the engine answers
+        nobody waits for it.
+        """
+        if len(self._ended) >= AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._portion)
 
     def flush(self) -> None:
         """Counts and logs all that has ended."""
@@ -90,10 +100,14 @@ class Accounting:
         self._write(ended)
 
     def _catch_up(self) -> None:
+        self._portion()
+        self._due = bool(self._ended)
+        if self._due:
+            asyncio.get_running_loop().call_soon(self._catch_up)
+
+    def _portion(self) -> None:
         ended, self._ended = self._ended[:AT_ONCE], self._ended[AT_ONCE:]
         self._write(ended)
-        if self._ended:
-            asyncio.get_running_loop().call_soon(self._catch_up)
 
     def _write(self, ended: list[Observation]) -> None:
         """Several at a time take half as long as one after the other."""

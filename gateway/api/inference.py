@@ -135,6 +135,7 @@ class Inference:
         seen.sent = time.monotonic()
         try:
             to_send = exchange.headers(call, seen)
+            edge.accounting.while_waiting()
             with await engine.send(
                 b"POST", seen.path, outgoing.encode(), to_send, model=route.served_name, hints=hints, hold=hold
             ) as reply:

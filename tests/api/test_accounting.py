@@ -38,6 +38,30 @@ async def test_between_two_portions_the_loop_sees_to_others(capsys: pytest.Captu
     assert sum(portions) == COUNT
 
 
+async def test_a_whole_portion_is_written_as_soon_as_a_request_waits_for_its_engine(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    books = accounting()
+    for _ in range(AT_ONCE + 1):
+        books.close(Observation("/v1/chat/completions"))
+
+    books.while_waiting()
+    assert lines(capsys) == 0, "the request is sent first"
+    await asyncio.sleep(0)
+    assert lines(capsys) == AT_ONCE
+    books.while_waiting()
+    await asyncio.sleep(0)
+    assert lines(capsys) == 0, "the rest waits for more, or for its time"
+
+    async with asyncio.timeout(20 * PERIOD + 5):
+        while not lines(capsys):
+            await asyncio.sleep(PERIOD / 5)
+    books.close(Observation("/v1/chat/completions"))
+    async with asyncio.timeout(20 * PERIOD + 5):
+        while not lines(capsys):
+            await asyncio.sleep(PERIOD / 5)
+
+
 async def test_whoever_looks_at_the_figures_sees_all_that_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
     books = accounting()
     for _ in range(COUNT):
