@@ -21,7 +21,7 @@ from gateway.errors import ConfigurationError
 SERVED = "model"
 STATE = "training.pt"
 #: Of the file: raised whenever heads or optimizers are others, which cannot go on from what was saved.
-VERSION = 2
+VERSION = 3
 #: What the first scale of each normalised addition to the stream is: all of them together then double it, not more.
 ADDED = 0.4
 STOPS = ("<eos>", "<turn|>", "<|tool_response>")

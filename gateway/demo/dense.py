@@ -38,8 +38,9 @@ UNSURE = -100
 PICTURED = ("colour", "shape", "glyph")
 #: Seconds of a token of sound.
 FRAME = 0.04
-#: The weight of a box's edges beside the classes: fractions of the picture are small numbers.
-BOX_WEIGHT = 5.0
+#: The weight of an edge beside the classes, for fractions of the picture are small numbers, and from which error on it
+#: costs in proportion.
+EDGE_WEIGHT, EDGE_BETA = 10.0, 0.01
 #: Tens are finer than patches, and mostly chance.
 DIGIT_WEIGHTS = (1.0, 0.3)
 #: The share of a thing, or of the token, that they have to have in common for the token to show the thing.
@@ -47,13 +48,14 @@ SHARE = 0.5
 
 
 class Heads(nn.Module):  # type: ignore[misc]  # torch may be absent, and is Any to mypy
-    """Linear heads over the tokens that the towers hand to the language part."""
+    """Linear heads over the tokens that the towers hand to the language part, and one over what that makes of them."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.classes = nn.ModuleDict({name: nn.Linear(hidden, 1 + len(of)) for name, of in CLASSES.items()})
         self.box = nn.Linear(hidden, EDGES)
         self.digits = nn.Linear(hidden, EDGES * len(DIGIT_WEIGHTS) * DIGITS)
+        self.edge = nn.Linear(hidden, 1)
 
     def losses(self, tokens: torch.Tensor, truth: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The mean losses by name, of (tokens, hidden); `truth` has a tensor for each class, maybe one of boxes."""
@@ -64,13 +66,23 @@ class Heads(nn.Module):  # type: ignore[misc]  # torch may be absent, and is Any
             losses["box"] = self._edges(tokens[inside], truth["box"][inside])
         return losses
 
+    def edge_loss(self, states: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        """The loss of the edges of boxes (fractions of the picture) in the last states from which their digits are
+        said: (digits, hidden) and (digits,).
+        """
+        return _distance(self.edge(states.float())[:, 0], edges)
+
     def _edges(self, tokens: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        loss = BOX_WEIGHT * functional.smooth_l1_loss(self.box(tokens), boxes, beta=0.05)
+        loss = _distance(self.box(tokens), boxes)
         said = self.digits(tokens).view(-1, EDGES, len(DIGIT_WEIGHTS), DIGITS)
         hundredths = (boxes * 100).round().clamp(0, 99).long()
         for place, (weight, digit) in enumerate(zip(DIGIT_WEIGHTS, (hundredths // 10, hundredths % 10), strict=True)):
             loss = loss + weight * functional.cross_entropy(said[:, :, place].flatten(0, 1), digit.flatten())
         return torch.as_tensor(loss)
+
+
+def _distance(said: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(EDGE_WEIGHT * functional.smooth_l1_loss(said, edges, beta=EDGE_BETA))
 
 
 def cells(pictures: Sequence[Sequence[Thing]], grid: Grid, *, whole: bool = True) -> dict[str, torch.Tensor]:

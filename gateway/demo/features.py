@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from gateway.demo.lessons.lesson import Clip, Lesson
 PATCH, POOL = 16, 3
 #: No token is learnt here.
 IGNORED = -100
+NO_EDGE = -1.0
+#: What the model has said in a conversation, with the end of its turn.
+SAID = re.compile(r"(?<=<\|turn>model\n)(.*?<turn\|>)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,9 @@ class Batch:
     labels: torch.Tensor
     """(lessons, tokens): the token that follows each one if it is part of the answer, else IGNORED. Empty where
     nothing is said."""
+    edges: torch.Tensor | None
+    """(lessons, tokens): the edge of a box, as a fraction of the picture, of which the token that follows is a digit;
+    NO_EDGE elsewhere."""
     tasks: tuple[str, ...]
     cells: dict[str, torch.Tensor] | None
     frames: dict[str, torch.Tensor] | None
@@ -79,7 +87,7 @@ class Encoder:
         seen = dense.cells([picture.things for picture in images], grid, whole=offset is None) if images else None
         tasks = tuple(lesson.task for lesson in lessons)
         if not any(lesson.messages for lesson in lessons):
-            return Batch(inputs, torch.empty(0, dtype=torch.long), tasks, seen, None)
+            return Batch(inputs, torch.empty(0, dtype=torch.long), None, tasks, seen, None)
         counts = iter(heard)
         rows = [self._row(lesson, grid, [next(counts) for _ in lesson.clips]) for lesson in lessons]
         ids, labels = _pad([ids for ids, _ in rows], 0), _pad([labels for _, labels in rows], IGNORED)
@@ -87,15 +95,33 @@ class Encoder:
         return Batch(
             inputs,
             labels,
+            self._edges(labels, lessons),
             tasks,
             seen,
             dense.frames([clip.spans for clip in clips], heard) if clips else None,
         )
 
     def _row(self, lesson: Lesson, grid: Grid, heard: Sequence[int]) -> tuple[list[int], list[int]]:
-        prompt = self._ids(self.prompt(lesson, grid if lesson.pictures else None, heard))
-        answer = self._ids(lesson.answer + lesson.end)
-        return prompt + answer[:-1], [IGNORED] * (len(prompt) - 1) + answer
+        """The ids of a lesson without the last, and the labels: what the model says is every other piece."""
+        prompt = self.prompt(lesson, grid if lesson.pictures else None, heard)
+        pieces = [*(SAID.split(prompt) if lesson.each else [prompt]), lesson.answer + lesson.end]
+        ids = [self._ids(piece) for piece in pieces]
+        labels = [piece if at % 2 else [IGNORED] * len(piece) for at, piece in enumerate(ids)]
+        return list(chain(*ids))[:-1], list(chain(*labels))[1:]
+
+    def _edges(self, labels: torch.Tensor, lessons: Sequence[Lesson]) -> torch.Tensor | None:
+        """The `edges` of a batch; None if there is no box in it."""
+        edges = torch.full(labels.shape, NO_EDGE)
+        for at, lesson in enumerate(lessons):
+            if "box_2d" not in lesson.answer:
+                continue
+            learnt = (labels[at] != IGNORED).nonzero()[:, 0]
+            words = self.tokenizer.convert_ids_to_tokens(labels[at][learnt])
+            for isdigit, number in groupby(zip(learnt.tolist(), words, strict=True), lambda one: one[1].isdigit()):
+                places, digits = zip(*number, strict=True)
+                if isdigit:
+                    edges[at, list(places)] = int("".join(digits)) / 1000
+        return edges if (edges != NO_EDGE).any() else None
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)

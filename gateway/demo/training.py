@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from gateway.demo import checkpoints
 from gateway.demo.checkpoints import Standing, Training
-from gateway.demo.features import IGNORED, Batch, Encoder
+from gateway.demo.features import IGNORED, NO_EDGE, Batch, Encoder
 from gateway.demo.group import ALONE, Group, together
 from gateway.demo.lessons.curriculum import SCHEDULES, Course, Split, lessons, stage
 from gateway.errors import ConfigurationError
@@ -231,6 +231,11 @@ def loss_of(training: Training, batch: Batch, dense: float, log: Log) -> torch.T
     losses = functional.cross_entropy(cap * torch.tanh(logits / cap), batch.labels[learnt], reduction="none")
     _log_tasks(log, batch, learnt, losses.detach())
     total = losses.mean()
+    if batch.edges is not None and dense:
+        known = batch.edges != NO_EDGE
+        edge = training.heads.edge_loss(made.last_hidden_state[known], batch.edges[known])
+        log.add("~edge", float(edge.detach()))
+        total = total + dense * edge
     for tokens, truth in ((made.image_hidden_states, batch.cells), (made.audio_hidden_states, batch.frames)):
         if truth is not None and dense:
             total = total + dense * _dense_loss(training, tokens, truth, log)

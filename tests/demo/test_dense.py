@@ -59,6 +59,20 @@ def test_each_forty_milliseconds_sound_like_what_is_in_their_middle() -> None:
     assert tone == [0, five, 0, 0]
 
 
+def test_an_edge_that_is_said_wrong_costs_by_how_far_it_is_off() -> None:
+    import torch
+
+    from gateway.demo.dense import Heads
+
+    heads = Heads(2)
+    with torch.no_grad():
+        heads.edge.weight.copy_(torch.tensor([[1.0, 0.0]]))
+        heads.edge.bias.zero_()
+        costs = [float(heads.edge_loss(torch.tensor([[0.5 + off, 9.0]]), torch.tensor([0.5]))) for off in (0, 0.1, 0.2)]
+    assert costs[0] == 0
+    assert costs[2] - costs[1] == pytest.approx(1.0, abs=1e-4)
+
+
 def test_heads_that_say_what_is_true_lose_little_and_a_box_costs_by_its_digits() -> None:
     import torch
 
@@ -71,8 +85,9 @@ def test_heads_that_say_what_is_true_lose_little_and_a_box_costs_by_its_digits()
     heads = Heads(16)
     before = heads.losses(tokens, truth)
     assert before.keys() == {"colour", "shape", "glyph", "rank", "box"}
-    learner = torch.optim.Adam(heads.parameters(), 0.05)
-    for _ in range(200):
+    learner = torch.optim.Adam(heads.parameters())
+    for step in range(400):
+        learner.param_groups[0]["lr"] = 0.05 if step < 200 else 0.01
         learner.zero_grad()
         sum(heads.losses(tokens, truth).values(), torch.zeros(())).backward()
         learner.step()

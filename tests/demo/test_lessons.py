@@ -112,6 +112,24 @@ def test_boxes_are_top_left_bottom_right_on_a_grid_of_a_thousand() -> None:
     assert json.loads(taught.answer.split("\n")[1])[0]["box_2d"] == box_2d(thing)
 
 
+def test_questions_asked_in_turn_are_about_all_that_is_shown() -> None:
+    for seed in range(20):
+        colours, places = one("colour_of_each", seed), one("which_of_each", seed)
+        for thing in colours.pictures[0].things:
+            assert [answer for question, answer in turns(colours) if f" {thing.shape}?" in question] == [
+                f"The {thing.shape} is {thing.colour}."
+            ]
+        for ordinal, picture in zip(("first", "second", "third"), places.pictures, strict=False):
+            (asked,) = [question for question, answer in turns(places) if f"in the {ordinal} picture" in answer]
+            assert picture.things[0].shape in asked
+
+
+def turns(taught: Lesson) -> list[tuple[str, str]]:
+    """The questions of a conversation, and what is answered to each."""
+    texts = [message["content"][-1]["text"] for message in taught.messages]
+    return list(zip(texts[::2], [*texts[1::2], taught.answer], strict=True))
+
+
 def test_an_answer_names_shapes_from_left_to_right_with_the_right_article() -> None:
     for seed in range(30):
         taught = one("describe", seed)
@@ -161,7 +179,7 @@ def test_sounds_of_every_course_fit_into_its_shortest_and_longest_clips() -> Non
 
 
 def test_every_taught_task_is_examined_or_is_a_step_towards_one_that_is() -> None:
-    towards = {"detect_single", "digit", "key", "line", "huge", "crowd"}
+    towards = {"detect_single", "colour_of_each", "which_of_each", "digit", "key", "line", "huge", "crowd"}
     taught = {task for one in SCHEDULES["full"] for course in one.courses for task in course.tasks}
     assert taught - towards == {exam.task for exam in EXAMS}
 

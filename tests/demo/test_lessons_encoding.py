@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.demo import trained, vocabulary
-from gateway.demo.features import IGNORED, Batch, Encoder
+from gateway.demo.features import IGNORED, NO_EDGE, Batch, Encoder
 from gateway.demo.lessons.curriculum import SEE, TALK, lesson
 from gateway.demo.lessons.lesson import Lesson
 from gateway.engine import compat
@@ -45,6 +46,30 @@ def answer(encoder: Encoder, batch: Batch, row: int) -> str:
 def test_what_is_learnt_is_the_answer_and_its_end(task: str, encoder: Encoder) -> None:
     taught = one(task)
     assert answer(encoder, encoder.encode([taught], GRID), 0) == taught.answer + taught.end
+
+
+@pytest.mark.parametrize("task", ["colour_of_each", "which_of_each"])
+def test_of_questions_asked_in_turn_every_answer_is_learnt(task: str, encoder: Encoder) -> None:
+    for seed in range(6):
+        taught = one(task, seed)
+        said = [message["content"][0]["text"] for message in taught.messages if message["role"] == "assistant"]
+        assert len(said) >= 1
+        batch = encoder.encode([taught], GRID)
+        assert answer(encoder, batch, 0) == "".join(f"{text}<turn|>" for text in (*said, taught.answer))
+        following = batch.inputs["input_ids"][0][1:]
+        assert all(label in (IGNORED, token) for label, token in zip(batch.labels[0], following, strict=False))
+
+
+def test_each_digit_of_a_box_comes_with_the_edge_that_it_belongs_to(encoder: Encoder) -> None:
+    batch = encoder.encode([one("single"), one("detect", 3)], GRID)
+    assert batch.edges is not None
+    assert (batch.edges[0] == NO_EDGE).all()
+    labels, edges = batch.labels[1][batch.edges[1] != NO_EDGE], batch.edges[1][batch.edges[1] != NO_EDGE]
+    boxes = [found["box_2d"] for found in json.loads(one("detect", 3).answer.split("\n")[1])]
+    digits = [(digit, number / 1000) for box in boxes for number in box for digit in str(number)]
+    assert encoder.tokenizer.convert_ids_to_tokens(labels) == [digit for digit, _ in digits]
+    assert edges.tolist() == pytest.approx([edge for _, edge in digits])
+    assert encoder.encode([one("single")], GRID).edges is None
 
 
 def test_each_patch_and_each_forty_milliseconds_is_a_token_and_nothing_is_padded(encoder: Encoder) -> None:

@@ -41,14 +41,10 @@ def square() -> Image.Image:
     return picture
 
 
-def words() -> Image.Image:
-    """Two words and a number, each line a third as high as the one before: the last is lost at a low budget."""
+def digits() -> Image.Image:
+    """A number, so small that it is lost at a low budget."""
     picture = Image.new("RGB", (960, 720), "white")
-    pen = ImageDraw.Draw(picture)
-    top = 60
-    for text, height in (("OPEN", 126), ("door", 42), ("4071", 14)):
-        pen.text((80, top), text, fill="black", font=ImageFont.load_default(height))
-        top += height + 60
+    ImageDraw.Draw(picture).text((80, 120), "4071", fill="black", font=ImageFont.load_default(80))
     return picture
 
 
@@ -82,7 +78,7 @@ def main(folder: Path) -> None:
     shapes().save(folder / "shapes.png")
     circle().save(folder / "circle.png")
     square().save(folder / "square.png")
-    words().save(folder / "words.png")
+    digits().save(folder / "digits.png")
     beeps(folder / "beeps.wav")
     number(folder / "number.wav")
     frames = [shapes(colour).resize((480, 360)) for colour in ("blue", "orange", "purple")]

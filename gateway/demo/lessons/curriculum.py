@@ -22,10 +22,12 @@ SEE: Mapping[str, Callable[[Draw, Grid], Lesson]] = {
     "describe": seeing.describe,
     "count": seeing.count,
     "colour": seeing.colour,
+    "colour_of_each": seeing.colour_of_each,
     "detect_single": seeing.detect_single,
     "detect": seeing.detect,
     "differ": seeing.differ,
     "which": seeing.which,
+    "which_of_each": seeing.which_of_each,
     "digit": reading.digit,
     "digits": reading.digits,
     "word": reading.word,
@@ -238,10 +240,66 @@ FURTHER = (
         dense=0.3,
     ),
 )
-#: Where in the whole schedule `FURTHER` begins.
-_TURN = 0.4
-FULL = (
-    *(replace(one, until=one.until * _TURN) for one in SHORT),
-    *(replace(one, until=_TURN + one.until * (1 - _TURN)) for one in FURTHER),
+
+_SMALL: tuple[Grid, ...] = ((4, 4), (5, 4), (4, 5), (5, 5))
+_ASKED = (
+    Course(("colour_of_each",), 12, _SMALL),
+    Course(("which_of_each",), 6, _SMALL),
+    Course(("detect", "detect", "detect_single"), 8, (*AT_70, (6, 6), (7, 5))),
 )
-SCHEDULES: Mapping[str, tuple[Stage, ...]] = {"full": FULL, "short": SHORT, "further": FURTHER, "first": FIRST}
+_EDGES = (
+    Course(("colour_of_each", "which_of_each"), 6, _SMALL),
+    Course(("detect", "detect", "detect_single"), 14, ((8, 8), (9, 7), (8, 8), (9, 7), (6, 6))),
+)
+_BESIDE = (
+    Course(("colour_of_each", "colour_of_each", "colour"), 4, (*AT_70, (6, 6))),
+    Course(("which_of_each", "which"), 2, ((8, 8), (9, 7)), every=2),
+    Course(("digits", "word", "word"), 6),
+    Course(("line",), 6, STRIPS),
+    Course((CROWD,), 4, AT_70, every=2),
+    Course(("describe", "describe", "count"), 4, every=2),
+    Course(("dialled", "dialled", "beeps"), 2, seconds=(4.0, 30.0), every=2),
+    Course(("dialled", "beeps", "pitch"), 4, seconds=(1.0, 4.0), every=2),
+    Course((TOGETHER, "differ"), 2, ((8, 8), (9, 7)), seconds=(1.0, 3.0), every=4),
+    replace(_TRANSCRIBE, every=4),
+    replace(_FURTHER_TALK, count=10),
+    Course(("sums",), 12),
+    replace(_TOOLS, count=2, every=4),
+)
+_BROAD: tuple[Grid, ...] = ((12, 10), (10, 12), (16, 7))
+_TEXTS = ("digits", "word", "line", "huge")
+#: For a model that has been through `FURTHER`: many questions on a picture, which teach it to look for what is asked.
+LAST = (
+    Stage("asking", 0.35, (*_ASKED, *_BESIDE), dense=1.0),
+    Stage("edges", 0.75, (*_EDGES, *_BESIDE, Course(_TEXTS, 2, _BROAD, within=_PIECE_OF, every=2)), dense=1.0),
+    Stage(
+        "wide",
+        1.0,
+        (
+            *_EDGES,
+            *_BESIDE,
+            Course(_TEXTS, 2, (*_BROAD, (16, 14), (23, 10)), within=_PIECE_OF),
+            Course(("digits", "word", "small_text"), 2, AT_560, every=4),
+        ),
+        dense=0.5,
+    ),
+)
+
+
+def _in_turn(*parts: tuple[float, tuple[Stage, ...]]) -> tuple[Stage, ...]:
+    """Schedules one after the other, each with its share of the time."""
+    stages: list[Stage] = []
+    for share, part in parts:
+        before = stages[-1].until if stages else 0.0
+        stages += [replace(one, until=before + share * one.until) for one in part]
+    return tuple(stages)
+
+
+FULL = _in_turn((0.3, SHORT), (0.4, FURTHER), (0.3, LAST))
+SCHEDULES: Mapping[str, tuple[Stage, ...]] = {
+    "full": FULL,
+    "short": SHORT,
+    "further": FURTHER,
+    "last": LAST,
+    "first": FIRST,
+}

@@ -69,6 +69,8 @@ class Lesson:
     clips: tuple[Clip, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
     end: str = TURN_END
+    each: bool = False
+    """Whether what the model says in the conversation is to be learnt as well."""
 
 
 def user(*parts: Part | str) -> Message:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from gateway.demo.lessons.lesson import IMAGE, Draw, Lesson, Picture, Thing, pick, user
+from gateway.demo.lessons.lesson import IMAGE, Draw, Lesson, Picture, Thing, assistant, pick, user
 from gateway.demo.lessons.scenes import COLOURS, SHAPES, kinds, left_to_right, paint
 
 Size = tuple[int, int]
@@ -33,6 +33,8 @@ WHICH = ("Which picture has the {}?", "Which image shows the {}?", "In which pic
 ORDINALS = ("first", "second", "third")
 #: Coordinates are multiples of this, of 1000: the last digit costs nothing to learn.
 GRID = 10
+#: How often a picture is described before its colours are asked for, which then stand in the text as well.
+DESCRIBED = 0.25
 
 
 def single(draw: Draw, size: Size) -> Lesson:
@@ -59,7 +61,17 @@ def colour(draw: Draw, size: Size) -> Lesson:
     picture = paint(draw, size, several)
     asked = pick(draw, several)
     question = pick(draw, COLOUR).format(asked[1])
-    return Lesson("colour", (user(IMAGE, question),), f"{asked[0].capitalize()}.", (picture,))
+    return Lesson("colour", (user(IMAGE, question),), _coloured(asked), (picture,))
+
+
+def colour_of_each(draw: Draw, size: Size) -> Lesson:
+    """The colours of several shapes, asked one after the other: many answers for the price of one picture."""
+    several = _different_shapes(draw, int(draw.integers(2, 5)))
+    picture = paint(draw, size, several)
+    said = [(pick(draw, COLOUR).format(kind[1]), _coloured(kind)) for kind in several]
+    if draw.random() < DESCRIBED:
+        said.insert(0, (pick(draw, DESCRIBE), named(picture.things)))
+    return _each("colour_of_each", said, (picture,))
 
 
 def detect(draw: Draw, size: Size) -> Lesson:
@@ -89,7 +101,18 @@ def which(draw: Draw, size: Size) -> Lesson:
     asked = int(draw.integers(len(several)))
     name = pick(draw, (several[asked][1], " ".join(several[asked])))
     question = pick(draw, WHICH).format(name)
-    return Lesson("which", (user(*[IMAGE] * len(several), question),), f"The {ORDINALS[asked]}.", pictures)
+    return Lesson("which", (user(*[IMAGE] * len(several), question),), _placed(name, asked), pictures)
+
+
+def which_of_each(draw: Draw, size: Size) -> Lesson:
+    """Two or three pictures of one shape each, and for each of those which one has it."""
+    several = _different_shapes(draw, int(draw.integers(2, 4)))
+    pictures = tuple(paint(draw, size, [kind]) for kind in several)
+    said = []
+    for at in draw.permutation(len(several)):
+        name = pick(draw, (several[at][1], " ".join(several[at])))
+        said.append((pick(draw, WHICH).format(name), _placed(name, int(at))))
+    return _each("which_of_each", said, pictures)
 
 
 def named(things: Sequence[Thing]) -> str:
@@ -114,6 +137,22 @@ def box_2d(thing: Thing) -> list[int]:
 def label(thing: Thing) -> str:
     """What a thing is called."""
     return f"{thing.colour} {thing.shape}"
+
+
+def _coloured(kind: tuple[str, str]) -> str:
+    """The answer names what is asked for before it says more: a small model finds what it has just named."""
+    return f"The {kind[1]} is {kind[0]}."
+
+
+def _placed(name: str, at: int) -> str:
+    return f"The {name} is in the {ORDINALS[at]} picture."
+
+
+def _each(task: str, said: Sequence[tuple[str, str]], pictures: tuple[Picture, ...]) -> Lesson:
+    """Questions and answers in turn, all to be learnt."""
+    messages = [turn for question, answer in said for turn in (user(question), assistant(answer))][:-1]
+    messages[0] = user(*[IMAGE] * len(pictures), said[0][0])
+    return Lesson(task, tuple(messages), said[-1][1], pictures, each=True)
 
 
 def _seen(task: str, draw: Draw, questions: Sequence[str], picture: Picture, answer: str) -> Lesson:
