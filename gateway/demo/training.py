@@ -56,6 +56,8 @@ class Plan:
     rate: float = RATE
     first: Path | None = None
     """The directory of a model to begin with, in place of chance weights."""
+    only: str = ""
+    """Weights that do not have this in their name stay as they are."""
 
     def progress(self, standing: Standing) -> float:
         """The fraction of the training that is done."""
@@ -145,6 +147,7 @@ def train(directory: Path, plan: Plan, workers: int = 0, *, compiled: bool = Fal
     with _signals() as received:
         begin = partial(checkpoints.begin, directory, plan.seed, WEIGHT_DECAY, device, plan.first)
         training = group.in_turn(begin)
+        _hold_others(training.model, plan.only)
         if compiled:
             _compile(training.model.model)
         feed = Feed(directory / checkpoints.SERVED, plan, training.standing, workers, group)
@@ -167,6 +170,13 @@ def train(directory: Path, plan: Plan, workers: int = 0, *, compiled: bool = Fal
 def _tell(log: Log, plan: Plan, training: Training, group: Group) -> None:
     if group.first:
         click.echo(log.line(plan, training.standing))
+
+
+def _hold_others(model: Any, only: str) -> None:
+    """Raises ConfigurationError if `only` is in no name."""
+    taught = {name for name, weight in model.named_parameters() if weight.requires_grad_(only in name).requires_grad}
+    if not taught:
+        raise ConfigurationError(f"no weight has {only} in its name, as audio_tower or vision_tower")
 
 
 def _compile(model: Any) -> None:
@@ -210,7 +220,8 @@ def step(training: Training, batches: list[Batch], dense: float, log: Log, group
     for batch in batches:
         loss = loss_of(training, batch, dense, log) / len(batches)
         loss.backward()
-    parameters = [*training.model.parameters(), *training.heads.parameters()]
+    every = (*training.model.parameters(), *training.heads.parameters())
+    parameters = [parameter for parameter in every if parameter.requires_grad]
     group.share(parameters)
     torch.nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
     training.optimizer.step()
@@ -270,6 +281,7 @@ def _as_it_is(taught: Step) -> Step:
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="A model directory to begin with, in place of chance weights.",
 )
+@click.option("--only", default="", help="Train only weights with this in their name: audio_tower, for instance.")
 @click.option("--rate", type=float, default=RATE, show_default=True, help="The highest learning rate.")
 @click.option(
     "--processes",
@@ -288,6 +300,7 @@ def main(
     schedule: str,
     seed: int,
     first: Path | None,
+    only: str,
     rate: float,
     processes: int,
     threads: int,
@@ -296,7 +309,7 @@ def main(
 ) -> None:
     """Train the demonstration model in DIRECTORY, or go on with it; DIRECTORY/model can be served at any time."""
     torch.set_num_threads(threads)
-    plan = Plan(schedule, hours * 3600, steps, seed, rate, first)
+    plan = Plan(schedule, hours * 3600, steps, seed, rate, first, only)
     try:
         together(processes, partial(train, directory, plan, workers, compiled=compiled))
     except ConfigurationError as error:

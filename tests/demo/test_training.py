@@ -71,6 +71,26 @@ def test_a_training_may_begin_with_a_model_that_was_trained_before(trained: Path
     assert not all(one.equal(two) for one, two in zip(begun.model.parameters(), other.model.parameters(), strict=True))
 
 
+def test_where_some_weights_alone_are_trained_all_others_stay_as_they_are(trained: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    from gateway.demo.training import Plan, train
+
+    train(tmp_path, Plan("first", steps=1, first=trained / "model", only="vision_tower"))
+    before, after = (load_file(path / "model" / "model.safetensors") for path in (trained, tmp_path))
+    changed = {name for name in before if not before[name].equal(after[name])}
+    assert changed
+    assert all("vision_tower" in name for name in changed)
+
+
+def test_a_name_that_no_weight_has_is_refused(trained: Path, tmp_path: Path) -> None:
+    from gateway.demo.training import Plan, train
+    from gateway.errors import ConfigurationError
+
+    with pytest.raises(ConfigurationError, match="no weight has nose in its name"):
+        train(tmp_path, Plan("first", steps=1, first=trained / "model", only="nose"))
+
+
 def test_what_another_version_saved_is_refused_with_the_way_on(trained: Path, tmp_path: Path) -> None:
     import torch
     from click.testing import CliRunner

@@ -59,8 +59,11 @@ def number(path: Path, keys: str = "4071") -> None:
 
 
 def _record(path: Path, sounds: Sequence[tuple[tuple[int, int], float, float]]) -> None:
-    """A WAV of 16 bits: of each sound the two frequencies (Hz), how long it lasts and the pause after it (seconds)."""
-    samples = [0] * (RATE // 10)
+    """A WAV of 16 bits that begins with a quarter of a second of silence.
+
+    Of each sound the two frequencies (Hz), how long it lasts and the pause after it (seconds).
+    """
+    samples = [0] * (RATE // 4)
     for frequencies, seconds, pause in sounds:
         turns = [
             [math.sin(2 * math.pi * hertz * n / RATE) for n in range(int(RATE * seconds))] for hertz in frequencies

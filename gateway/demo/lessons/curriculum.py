@@ -285,6 +285,21 @@ LAST = (
     ),
 )
 
+#: Sounds alone, for an audio tower: with all other weights held, what is seen and said stays as it is.
+SOUNDS = (
+    Stage(
+        "sounds",
+        1.0,
+        (
+            Course(("dialled", "dialled", "beeps", "pitch"), 8, seconds=(1.0, 4.0)),
+            Course(("dialled", "dialled", "beeps"), 4, seconds=(4.0, 30.0)),
+            Course(("transcribe",), 2, seconds=(1.0, 4.0)),
+            Course((TOGETHER,), 2, ((8, 8), (9, 7)), seconds=(1.0, 3.0), every=4),
+        ),
+        dense=0.5,
+    ),
+)
+
 
 def _in_turn(*parts: tuple[float, tuple[Stage, ...]]) -> tuple[Stage, ...]:
     """Schedules one after the other, each with its share of the time."""
@@ -301,5 +316,6 @@ SCHEDULES: Mapping[str, tuple[Stage, ...]] = {
     "short": SHORT,
     "further": FURTHER,
     "last": LAST,
+    "sounds": SOUNDS,
     "first": FIRST,
 }
