@@ -94,6 +94,14 @@ def until(condition: Callable[[], bool], seconds: float, engine: EngineProcess) 
     return time.monotonic() - start
 
 
+def until_gone(children: Sequence[int], engine: EngineProcess) -> None:
+    """Waits until none of the engine's processes runs."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while left := {pid: command_line(pid).replace("\0", " ") for pid in alive(children)}:
+        assert time.monotonic() < deadline, f"{left} still run\n{engine.log()[-4000:]}"
+        time.sleep(0.05)
+
+
 def start_up(engine: EngineProcess) -> list[tuple[int, str]]:
     """Waits until it is ready; the different answers of /health on the way."""
     seen: list[tuple[int, str]] = []
@@ -236,7 +244,7 @@ def test_sigterm_finishes_running_streams_refuses_new_requests_and_exits_with_0(
     assert events[-2]["choices"][0]["finish_reason"] == "length"
     assert events[-1]["usage"]["completion_tokens"] == 600
     assert engine.process.wait(GONE_SECONDS) == 0
-    until(lambda: not alive(children), 5, engine)
+    until_gone(children, engine)
     assert not engine.socket.exists()
 
 
@@ -252,7 +260,7 @@ def test_an_engine_core_that_dies_ends_the_process_with_the_cause_in_the_log(dou
     assert engine.process.wait(GONE_SECONDS) == 1
     assert time.monotonic() - start < 15
     assert re.search(r"the engine core died: EngineCore\S* \(pid \d+\) was ended by SIGKILL", engine.log())
-    until(lambda: not alive(children), 10, engine)
+    until_gone(children, engine)
 
 
 def test_sigterm_while_the_model_loads_ends_it_with_0_and_leaves_nothing(model: Path, tmp_path: Path) -> None:
@@ -261,7 +269,7 @@ def test_sigterm_while_the_model_loads_ends_it_with_0_and_leaves_nothing(model: 
         children = engine.descendants()
         engine.process.terminate()
         assert engine.process.wait(GONE_SECONDS) == 0
-        until(lambda: not alive(children), 10, engine)
+        until_gone(children, engine)
         assert "SIGTERM: stopped while the model was loading" in engine.log()
 
 
