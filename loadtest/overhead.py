@@ -6,7 +6,8 @@
 Each scenario runs direct, through the gateway and through each peer that is installed, one after the other in each
 round, all in front of the same engine that does nothing. CPU is the proxy's, user and system; figures are medians over
 the rounds, ratios those of one round each. Everything on is: a key that is checked, limits, an alias that is renamed
-both ways, metrics, request ids and the access log.
+both ways, metrics, request ids and the access log. vllm-router is measured twice, in turn by its policy that costs
+least, and as cache-aware by its default; with --choosing each proxy has two engines to choose from.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import click
@@ -38,13 +40,16 @@ _CALM = 0.03
 
 
 @contextlib.contextmanager
-def started(proxy: Proxy, engine: int) -> Iterator[tuple[int, int | None]]:
-    """Port and process of a proxy that answers; the engine's own port, and none, for no proxy."""
+def started(proxy: Proxy, engine: int, choosing: bool) -> Iterator[tuple[int, int | None]]:
+    """Port and process of a proxy that answers; the engine's own port, and none, for no proxy. `choosing`: the proxy
+    takes the engine for two.
+    """
     if proxy.command is None:
         yield engine, None
         return
     port = free_port()
-    with running(proxy.command(port, engine), port) as pid:
+    hosts = ("127.0.0.1", "localhost") if choosing else ("127.0.0.1",)
+    with running(proxy.command(port, [f"{host}:{engine}" for host in hosts]), port) as pid:
         _until_ready(proxy, port, pid)
         yield port, pid
 
@@ -74,18 +79,21 @@ def _until_ready(proxy: Proxy, port: int, pid: int) -> None:
     raise RuntimeError(f"{proxy.name} answers {status or 'nothing'}")
 
 
-def run(scenario: Scenario, those: Sequence[Proxy], rounds: int, seconds: float) -> dict[str, list[Sample]]:
+def run(
+    scenario: Scenario, those: Sequence[Proxy], rounds: int, seconds: float, choosing: bool
+) -> dict[str, list[Sample]]:
     """The samples of one scenario by proxy, as many as `rounds` and the scenario allow."""
     rounds = min(rounds, scenario.most_rounds)
     engine = free_port()
     samples: dict[str, list[Sample]] = {proxy.name: [] for proxy in those}
     with ExitStack() as stack:
         stack.enter_context(running(engine_command(engine, scenario.pace), engine))
-        lasting = {} if scenario.fresh else {p.name: stack.enter_context(started(p, engine)) for p in those}
+        ready = partial(started, engine=engine, choosing=choosing)
+        lasting = {} if scenario.fresh else {p.name: stack.enter_context(ready(p)) for p in those}
         for number in range(rounds):
             for proxy in _turned(those, number):
                 click.echo(f"{scenario.name}: round {number + 1} of {rounds}, {proxy.name}", err=True)
-                with contextlib.nullcontext(lasting[proxy.name]) if lasting else started(proxy, engine) as (port, pid):
+                with contextlib.nullcontext(lasting[proxy.name]) if lasting else ready(proxy) as (port, pid):
                     tally = measure(scenario.plan(proxy.headers, seconds), port, pid)
                 samples[proxy.name].append(Sample.of(tally, scenario, pid is not None))
     return samples
@@ -114,6 +122,7 @@ def _chosen(names: tuple[str, ...]) -> list[Scenario]:
 @click.option("--rounds", type=int, help="Times that each proxy is measured; default: 5, or 1 if quick.")
 @click.option("--seconds", type=float, help="Length of one measurement; default: 2, or 1 if quick.")
 @click.option("--quick", is_flag=True, help="For a first look.")
+@click.option("--choosing", is_flag=True, help="Each proxy takes the engine for two, and has to choose.")
 @click.option("--vllm-router", help="Its program; default: as in PATH.")
 @click.option("--nginx", help="Its program; default: as in PATH.")
 @click.option("--litellm", help="Its program; default: as in PATH.")
@@ -125,6 +134,7 @@ def main(
     rounds: int | None,
     seconds: float | None,
     quick: bool,
+    choosing: bool,
     vllm_router: str | None,
     nginx: str | None,
     litellm: str | None,
@@ -139,7 +149,8 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         those = [proxy for proxy in proxies.found(Path(folder), programs) if proxy.name not in without]
         for scenario in scenarios:
-            results[scenario.name] = run(scenario, those, rounds or (1 if quick else 5), seconds or (1 if quick else 2))
+            times, length = rounds or (1 if quick else 5), seconds or (1 if quick else 2)
+            results[scenario.name] = run(scenario, those, times, length, choosing)
             click.echo(report.table(scenario, results[scenario.name]))
     click.echo(report.verdicts(scenarios, results))
     if json_file is not None:

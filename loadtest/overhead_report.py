@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from loadtest.overhead_load import Tally
-from loadtest.overhead_proxies import DIRECT, GATEWAY, LITELLM, ROUTER
+from loadtest.overhead_proxies import DIRECT, GATEWAY, LITELLM, ROUTER, ROUTER_BY_DEFAULT
 from loadtest.overhead_scenarios import Scenario, Unit
 
 #: How many times dearer LiteLLM is to be than the gateway, at least.
@@ -113,12 +113,14 @@ def verdicts(scenarios: Sequence[Scenario], results: Results) -> str:
 
 def _verdicts(scenario: Scenario, samples: Mapping[str, Sequence[Sample]]) -> list[str]:
     lines = []
-    share = ratio(samples, GATEWAY, ROUTER)
-    if scenario.goal is not None and share is not None:
-        lines.append(_verdict(f"{scenario.name}: share of {ROUTER}", share, scenario.goal, "at most"))
-    own, peer = (added(samples, proxy, "wait_p99") for proxy in (GATEWAY, ROUTER))
-    if scenario.connections == 1 and scenario.unit == "request" and scenario.goal is None and None not in (own, peer):
-        lines.append(_verdict(f"{scenario.name}: added p99, ms", own or 0.0, peer or 0.0, "at most"))
+    for router in (ROUTER, ROUTER_BY_DEFAULT):
+        share = ratio(samples, GATEWAY, router)
+        if scenario.goal is not None and share is not None:
+            lines.append(_verdict(f"{scenario.name}: share of {router}", share, scenario.goal, "at most"))
+        own, peer = (added(samples, proxy, "wait_p99") for proxy in (GATEWAY, router))
+        if scenario.connections == 1 and scenario.unit == "request" and scenario.goal is None and own and peer:
+            what = f"{scenario.name}: added p99, ms, beside {router}"
+            lines.append(_verdict(what, own, peer, "at most"))
     times = ratio(samples, LITELLM, GATEWAY)
     least = _LITELLM.get(scenario.unit)
     if least is not None and times is not None and scenario.goal is not None:

@@ -13,7 +13,7 @@ import pytest
 from loadtest import overhead_report as report
 from loadtest.client import connected, head
 from loadtest.overhead_load import Plan, measure
-from loadtest.overhead_proxies import DIRECT, GATEWAY, LITELLM, ROUTER, found
+from loadtest.overhead_proxies import DIRECT, GATEWAY, LITELLM, ROUTER, ROUTER_BY_DEFAULT, found
 from loadtest.overhead_report import Sample
 from loadtest.overhead_scenarios import SCENARIOS, named
 from loadtest.processes import engine_command, free_port, running
@@ -37,7 +37,7 @@ def sample(cost: float | None, wait_p99: float = 1.0, errors: int = 0) -> Sample
 
 
 def samples(**costs: float) -> dict[str, list[Sample]]:
-    names = {"gateway": GATEWAY, "router": ROUTER, "litellm": LITELLM}
+    names = {"gateway": GATEWAY, "router": ROUTER, "router_by_default": ROUTER_BY_DEFAULT, "litellm": LITELLM}
     return {DIRECT: [sample(None)], **{names[name]: [sample(cost)] for name, cost in costs.items()}}
 
 
@@ -86,8 +86,8 @@ def test_stream_that_lacks_an_event_is_an_error(engine: int) -> None:
 
 def test_comparison_is_told_as_a_table_and_as_json(tmp_path: Path) -> None:
     target = tmp_path / "overhead.json"
-    absent = [option for peer in (ROUTER, "nginx", LITELLM) for option in ("--without", peer)]
-    chosen = ["--scenario", "fast", "--rounds", "1", "--seconds", "0.3"]
+    absent = [option for peer in (ROUTER, ROUTER_BY_DEFAULT, "nginx", LITELLM) for option in ("--without", peer)]
+    chosen = ["--scenario", "fast", "--rounds", "1", "--seconds", "0.3", "--choosing"]
     command = [sys.executable, "-m", "loadtest.overhead", *chosen, *absent, "--json", str(target)]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
@@ -116,6 +116,7 @@ def test_added_time_is_what_is_above_the_engines_own() -> None:
     ("costs", "verdict"),
     [
         ({"gateway": 40, "router": 60}, "reached small-16: share of vllm-router 0.67 (at most 0.80)"),
+        ({"gateway": 40, "router_by_default": 80}, "reached small-16: share of cache-aware 0.50 (at most 0.80)"),
         ({"gateway": 60, "router": 60}, "MISSED  small-16: share of vllm-router 1.00 (at most 0.80)"),
         ({"gateway": 60, "litellm": 600}, "MISSED  small-16: litellm is dearer, times 10.00 (at least 100.00)"),
     ],
@@ -141,6 +142,17 @@ def test_name_stands_for_all_scenarios_that_begin_with_it() -> None:
 def test_unknown_scenario_is_refused() -> None:
     with pytest.raises(KeyError, match="smal"):
         named(("smal",))
+
+
+def test_router_is_measured_by_its_cheapest_policy_and_by_its_default(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "none")
+
+    proxies = {proxy.name: proxy for proxy in found(tmp_path, {ROUTER: sys.executable, "nginx": nowhere})}
+
+    commands = [proxies[name].command for name in (ROUTER, ROUTER_BY_DEFAULT)]
+    cheapest, default = [command(8000, ["one:1", "two:2"]) for command in commands if command is not None]
+    assert cheapest[-2:] == ["--policy", "round_robin"]
+    assert default[-3:] == ["--worker-urls", "http://one:1", "http://two:2"]
 
 
 def test_peer_that_is_not_installed_is_left_out(tmp_path: Path) -> None:
