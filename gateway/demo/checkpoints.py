@@ -58,7 +58,7 @@ class Training:
 
 def begin(directory: Path, seed: int, weight_decay: float, device: torch.device, first: Path | None = None) -> Training:
     """On `device`, what `directory` holds of an earlier run, or a new training: of the model in the directory `first`,
-    or of one with weights drawn from `seed`.
+    with its heads if that is another training's, or of a model with weights drawn from `seed`.
 
     Raises ConfigurationError if what there is was saved by another version.
     """
@@ -76,10 +76,20 @@ def begin(directory: Path, seed: int, weight_decay: float, device: torch.device,
     optimizer = Optimizers(model, heads, weight_decay)
     path = directory / STATE
     if not path.exists():
-        if first is not None:
+        if first is not None and (first / STATE).exists():
+            _load(first, model, heads)
+        elif first is not None:
             model.load_state_dict(type(model).from_pretrained(first, dtype=torch.float32).state_dict())
         return Training(model, heads, optimizer, Standing())
-    state = torch.load(path, map_location=device, weights_only=True)
+    state = _load(directory, model, heads)
+    optimizer.load_state_dict(state["optimizer"])
+    return Training(model, heads, optimizer, Standing(**state["standing"]))
+
+
+def _load(directory: Path, model: Any, heads: Heads) -> dict[str, Any]:
+    """Puts what a training has saved into `model` and `heads`; all of it."""
+    path = directory / STATE
+    state: dict[str, Any] = torch.load(path, map_location=next(heads.parameters()).device, weights_only=True)
     if state.get("version") != VERSION:
         raise ConfigurationError(
             f"{path} was saved by another version of the training, which this one cannot go on with: name another "
@@ -87,8 +97,7 @@ def begin(directory: Path, seed: int, weight_decay: float, device: torch.device,
         )
     model.load_state_dict(state["model"])
     heads.load_state_dict(state["heads"])
-    optimizer.load_state_dict(state["optimizer"])
-    return Training(model, heads, optimizer, Standing(**state["standing"]))
+    return state
 
 
 def save(directory: Path, training: Training) -> None:

@@ -279,7 +279,7 @@ def _as_it_is(taught: Step) -> Step:
 @click.option(
     "--first",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="A model directory to begin with, in place of chance weights.",
+    help="A model to begin with, or another training: then its heads are taken along.",
 )
 @click.option("--only", default="", help="Train only weights with this in their name: audio_tower, for instance.")
 @click.option("--rate", type=float, default=RATE, show_default=True, help="The highest learning rate.")

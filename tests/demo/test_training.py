@@ -71,6 +71,19 @@ def test_a_training_may_begin_with_a_model_that_was_trained_before(trained: Path
     assert not all(one.equal(two) for one, two in zip(begun.model.parameters(), other.model.parameters(), strict=True))
 
 
+def test_a_training_may_begin_where_another_has_ended_with_its_heads(trained: Path, tmp_path: Path) -> None:
+    import torch
+
+    from gateway.demo import checkpoints
+
+    begun = checkpoints.begin(tmp_path, 1, 0.0, torch.device("cpu"), trained)
+
+    state = torch.load(trained / checkpoints.STATE, weights_only=True)
+    for part, saved in ((begun.model, state["model"]), (begun.heads, state["heads"])):
+        assert all(weight.equal(saved[name]) for name, weight in part.state_dict().items())
+    assert begun.standing.step == 0
+
+
 def test_where_some_weights_alone_are_trained_all_others_stay_as_they_are(trained: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

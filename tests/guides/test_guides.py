@@ -4,11 +4,8 @@ programs print is what the guide shows.
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,10 +17,9 @@ from tests.guides.pages import CLIENTS, GUIDES, blocks, program
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
-#: A Python that has the libraries of clients which are no dependencies of ours.
-PYTHON = os.environ.get("CLIENTS_PYTHON", sys.executable)
-#: The folder into which npm has installed OpenAI's SDK.
-NODE_MODULES = os.environ.get("CLIENTS_NODE_MODULES")
+#: Where `make test` installs the clients that are no dependencies of ours.
+INSTALLED = Path(__file__).parent.parent.parent / ".cache" / "clients"
+NODE, NODE_MODULES = INSTALLED / "bin" / "node", INSTALLED / "node_modules"
 
 
 def test_image_understanding(desk: Desk) -> None:
@@ -82,29 +78,21 @@ def test_httpx_alone(desk: Desk) -> None:
 
 
 def test_openai_sdk_for_javascript(desk: Desk) -> None:
-    if NODE_MODULES is None or shutil.which("node") is None:
-        pytest.skip("no node, or CLIENTS_NODE_MODULES does not name a folder with it:  npm install openai")
+    if not (NODE_MODULES / "openai").exists():
+        pytest.skip("npm has not installed the SDK:  make .cache/clients/installed")
     shutil.copy(CLIENTS / "sdk.mjs", desk.folder)
     (desk.folder / "node_modules").symlink_to(NODE_MODULES)
 
-    printed = desk.run(["node", "sdk.mjs", "samples/shapes.png"])
+    printed = desk.run([str(NODE), "sdk.mjs", "samples/shapes.png"])
 
     assert "image_tokens: 65" in printed
     assert re.search(r"^weather \{ city: '(Oslo|Rome)' \}$", printed, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("library", "client"), [("langchain_openai", "langchain"), ("llama_index", "llama_index")])
-def test_library(desk: Desk, library: str, client: str) -> None:
-    if not has(library):
-        pytest.skip(f"no {library}; CLIENTS_PYTHON may name a Python that has it")
-
-    printed = desk.run([PYTHON, str(CLIENTS / f"{client}_chat.py")])
+@pytest.mark.skipif(not INSTALLED.exists(), reason="not installed:  make .cache/clients/installed")
+@pytest.mark.parametrize("client", ["langchain", "llama_index"])
+def test_library(desk: Desk, client: str) -> None:
+    printed = desk.run([str(INSTALLED / "bin" / "python"), str(CLIENTS / f"{client}_chat.py")])
 
     assert re.search(r"city='(Oslo|Rome)' sky='(clear|cloudy)'", printed)
     assert "22" in printed.splitlines()[0], "the tokens of the prompt"
-
-
-def has(library: str) -> bool:
-    if sys.executable == PYTHON:
-        return importlib.util.find_spec(library) is not None
-    return subprocess.run([PYTHON, "-c", f"import {library}"], capture_output=True).returncode == 0

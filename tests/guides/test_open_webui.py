@@ -24,12 +24,12 @@ from tests.guides import webui
 from tests.guides.conftest import Desk
 from tests.serving import serving
 
-playwright = pytest.importorskip("playwright.async_api", reason="no playwright:  pip install playwright")
+playwright = pytest.importorskip("playwright.async_api", reason="not installed:  make .cache/open-webui/installed")
 
 pytestmark = [
     pytest.mark.extended,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(webui.COMMAND is None, reason="no open-webui on the path, nor named by OPEN_WEBUI"),
+    pytest.mark.skipif(not webui.COMMAND.exists(), reason="not installed:  make .cache/open-webui/installed"),
     pytest.mark.skipif(webui.CHROMIUM is None, reason="no chromium:  apt-get install chromium"),
 ]
 
