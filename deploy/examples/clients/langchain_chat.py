@@ -19,11 +19,12 @@ model = ChatOpenAI(
 )
 
 
-class Weather(BaseModel):
-    """The weather somewhere."""
+class Person(BaseModel):
+    """Somebody, as told."""
 
-    city: Literal["Oslo", "Rome"]
-    sky: Literal["clear", "cloudy"]
+    name: str
+    age: int
+    city: str
 
 
 @tool
@@ -38,7 +39,8 @@ for piece in model.stream("Hello!"):
     print(piece.content, end="", flush=True)
 print()
 
-print(model.with_structured_output(Weather, method="json_schema").invoke("It is cloudy in Rome."))
+sentence = "Make this JSON: Vera is 30 years old and lives in Oslo."
+print(model.with_structured_output(Person, method="json_schema").invoke(sentence))
 
 called = model.bind_tools([weather], tool_choice="any", parallel_tool_calls=False).invoke("How is the weather in Oslo?")
 print([weather.invoke(call["args"]) for call in called.tool_calls])

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
 
 from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai_like import OpenAILike
@@ -24,11 +23,12 @@ model = OpenAILike(
 )
 
 
-class Weather(BaseModel):
-    """The weather somewhere."""
+class Person(BaseModel):
+    """Somebody, as told."""
 
-    city: Literal["Oslo", "Rome"]
-    sky: Literal["clear", "cloudy"]
+    name: str
+    age: int
+    city: str
 
 
 question = [ChatMessage(role="user", content="Hello!")]
@@ -38,5 +38,6 @@ for piece in model.stream_chat(question):
     print(piece.delta, end="", flush=True)
 print()
 
-typed = model.as_structured_llm(Weather).chat([ChatMessage(role="user", content="It is cloudy in Rome.")])
+sentence = "Make this JSON: Vera is 30 years old and lives in Oslo."
+typed = model.as_structured_llm(Person).chat([ChatMessage(role="user", content=sentence)])
 print(typed.raw)
