@@ -118,9 +118,10 @@ def _verdicts(scenario: Scenario, samples: Mapping[str, Sequence[Sample]]) -> li
         if scenario.goal is not None and share is not None:
             lines.append(_verdict(f"{scenario.name}: share of {router}", share, scenario.goal, "at most"))
         own, peer = (added(samples, proxy, "wait_p99") for proxy in (GATEWAY, router))
-        if scenario.connections == 1 and scenario.unit == "request" and scenario.goal is None and own and peer:
-            what = f"{scenario.name}: added p99, ms, beside {router}"
-            lines.append(_verdict(what, own, peer, "at most"))
+        if own is None or peer is None or scenario.goal is not None:
+            continue
+        if scenario.connections == 1 and scenario.unit == "request":
+            lines.append(_verdict(f"{scenario.name}: added p99, ms, beside {router}", own, peer, "at most"))
     times = ratio(samples, LITELLM, GATEWAY)
     least = _LITELLM.get(scenario.unit)
     if least is not None and times is not None and scenario.goal is not None:
