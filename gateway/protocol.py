@@ -21,7 +21,8 @@ import msgspec
 from gateway.errors import InvalidRequestError
 
 T = TypeVar("T")
-Buffer = bytes | memoryview
+Buffer = bytes | bytearray | memoryview
+Body = bytes | bytearray
 
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.encode
@@ -48,7 +49,7 @@ class InferenceRequest(msgspec.Struct, frozen=True):
 
     path: str
     fields: Mapping[str, msgspec.Raw]
-    body: bytes | None
+    body: Body | None
     payloads: Sequence[Buffer] = ()
 
     def get(self, name: str, kind: type[T]) -> T | None:
@@ -123,7 +124,7 @@ def mark(index: int) -> str:
     return f"carved-{_SECRET}-{index}-"
 
 
-def parse(path: str, body: bytes) -> InferenceRequest:
+def parse(path: str, body: Body) -> InferenceRequest:
     """Decodes the top level of a JSON body.
 
     Raises InvalidRequestError where it is not a JSON object.
@@ -140,7 +141,7 @@ def parse(path: str, body: bytes) -> InferenceRequest:
     return InferenceRequest(path, fields, body, payloads)
 
 
-def _carve(body: bytes) -> tuple[Buffer, tuple[Buffer, ...]]:
+def _carve(body: Body) -> tuple[Buffer, tuple[Buffer, ...]]:
     """The body with marks in place of long runs of base64, and those runs, which are views into it."""
     runs = list(_runs(body)) if len(body) > CARVED else []
     if not runs:
@@ -154,7 +155,7 @@ def _carve(body: bytes) -> tuple[Buffer, tuple[Buffer, ...]]:
     return b"".join([*pieces, view[position:]]), tuple(view[start:end] for start, end in runs)
 
 
-def _runs(body: bytes) -> Iterator[tuple[int, int]]:
+def _runs(body: Body) -> Iterator[tuple[int, int]]:
     """Where long runs of base64 start and end.
 
     Looks for a stretch without a quote, backwards from CARVED bytes ahead: most of a body is stepped over.

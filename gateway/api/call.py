@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.errors import ClientDisconnectedError, InvalidRequestError, PayloadTooLargeError
+from gateway.protocol import Body
 
 #: Header fields by their lower-case names; of a field that came several times the values are joined by commas.
 Fields = Mapping[bytes, bytes]
@@ -38,6 +39,10 @@ class Client(Protocol):
 
     def general_headers(self) -> bytes:
         """Lines for the head of every answer."""
+        ...
+
+    def fill(self, missing: memoryview) -> None:
+        """Reads the rest of the body right to where it shall be."""
         ...
 
     def on_response_complete(self) -> None:
@@ -82,7 +87,7 @@ class Call:
         self._client = client
         self._http10 = http10
         self._head = b""
-        self._pieces: list[bytes] = []
+        self._pieces: list[Body] = []
         #: Bytes of the body that have come.
         self.unread = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -108,7 +113,7 @@ class Call:
         self.left = True
         self._wake()
 
-    async def body(self, limit: int, hold: Callable[[int], None]) -> bytes:
+    async def body(self, limit: int, hold: Callable[[int], None]) -> Body:
         """The whole body, at most `limit` bytes. `hold` is told how many bytes are going to be held, in portions: by
         the Content-Length before anything is read, else as they come; it may raise.
 
@@ -120,7 +125,7 @@ class Call:
             await self._read_on(told, limit, hold)
         return self.take()
 
-    def take(self) -> bytes:
+    def take(self) -> Body:
         """The body, once it is complete."""
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -128,6 +133,8 @@ class Call:
     async def _read_on(self, told: int, limit: int, hold: Callable[[int], None]) -> None:
         if self.expects_continue:
             self._client.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if told > READ_AHEAD:
+            self._read_rest(told)
         while self.more_body and not self.left:
             if self.unread > told:
                 if self.unread > limit:
@@ -146,6 +153,14 @@ class Call:
             raise _too_large(limit)
         if self.unread > told:
             hold(self.unread - told)
+
+    def _read_rest(self, size: int) -> None:
+        """Has the rest of a large body read to its place at once: in pieces it would be copied three times."""
+        whole = bytearray(size)
+        here = self.unread
+        whole[:here] = b"".join(self._pieces)
+        self._pieces = [whole]
+        self._client.fill(memoryview(whole)[here:])
 
     def _content_length(self, limit: int) -> int:
         """What the header says, 0 where there is none."""

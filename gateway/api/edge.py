@@ -32,6 +32,7 @@ from gateway.errors import (
 from gateway.ledger import Ledger
 from gateway.logs import request_id
 from gateway.metrics import Metrics
+from gateway.protocol import Body
 from gateway.settings import Settings
 from gateway.tracing import Tracer
 
@@ -109,7 +110,7 @@ class Edge:
             self.accounting.close(seen)
             self.ended()
 
-    def body_now(self, call: Call, seen: Observation) -> bytes | None:
+    def body_now(self, call: Call, seen: Observation) -> Body | None:
         """What `body` gives, where it is here and a good key has come with it; None: nothing has happened yet."""
         if call.more_body or call.method != "POST":
             return None
@@ -123,7 +124,7 @@ class Edge:
             caller.check_endpoint(seen.path)
         return call.take()
 
-    async def body(self, call: Call, seen: Observation) -> bytes:
+    async def body(self, call: Call, seen: Observation) -> Body:
         """The body of a POST by a caller who may use the route; it counts as held until the request has ended.
 
         Raises MethodNotAllowedError; before anything is read AuthenticationError, PermissionDeniedError and

@@ -10,6 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from gateway.errors import InvalidRequestError
+from gateway.protocol import Body
 
 #: More parts than any client sends; OpenAI's API knows about a dozen fields.
 MAX_PARTS = 64
@@ -49,7 +50,7 @@ class _Part:
         return b"".join(body[start:end] for start, end in self.spans)
 
 
-def read(content_type: bytes | None, body: bytes) -> Form:
+def read(content_type: bytes | None, body: Body) -> Form:
     """The form that a request carries.
 
     Raises InvalidRequestError naming the field where the body is no form, broken, has no file or more than one, too
@@ -80,12 +81,12 @@ def _boundary(content_type: bytes | None) -> bytes:
     return options[b"boundary"]
 
 
-def _parse(boundary: bytes, body: bytes) -> list[tuple[str, _Part]]:
+def _parse(boundary: bytes, body: Body) -> list[tuple[str, _Part]]:
     collector = _Collector()
     try:
         # The parser bounds the number and the size of each part's headers.
         parser = MultipartParser(boundary, collector.callbacks())  # type: ignore[arg-type]
-        parser.write(body)
+        parser.write(body)  # type: ignore[arg-type]
     except FormParserError as fault:
         raise InvalidRequestError(f"The multipart body is broken: {fault}.") from fault
     if not collector.complete:
@@ -126,10 +127,10 @@ class _Collector:
         self.parts.append(_Part())
 
     def _on_key(self, data: bytes, start: int, end: int) -> None:
-        self._key = data[start:end].lower()
+        self._key = bytes(data[start:end]).lower()
 
     def _on_value(self, data: bytes, start: int, end: int) -> None:
-        self.parts[-1].headers.append((self._key, data[start:end]))
+        self.parts[-1].headers.append((self._key, bytes(data[start:end])))
 
     def _on_data(self, _: bytes, start: int, end: int) -> None:
         self.parts[-1].spans.append((start, end))

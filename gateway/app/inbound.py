@@ -236,6 +236,29 @@ class Inbound(HttpToolsProtocol):
         if not self._unparsed:
             self._end_body(call)
 
+    # Large bodies
+
+    def fill(self, missing: memoryview) -> None:
+        """Has the rest of a body read right to where it shall be, past the parser."""
+        self._hand_reading_to(_Filling(self, missing))
+
+    def filled(self) -> None:
+        """The body is complete. Its parser is left in the middle of it, so that another one begins."""
+        if self._deaf:
+            self._unparsed = 0
+        else:
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._hand_reading_to(self)
+        if self._call is not None and not self._call.response_complete:
+            self._end_body(self._call)
+
+    def _hand_reading_to(self, protocol: asyncio.BaseProtocol) -> None:
+        """Transports change the way they read only while they do not."""
+        self.flow.pause_reading()
+        self.transport.set_protocol(protocol)
+        self.flow.resume_reading()
+
     # Answers
 
     def general_headers(self) -> bytes:
@@ -271,6 +294,26 @@ class Inbound(HttpToolsProtocol):
         self.transport.write_eof()
         # Closed at once, with bytes unread, the connection would be reset, and the answer lost on its way.
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+
+class _Filling(asyncio.BufferedProtocol):
+    """Stands in for a connection while a large body is read."""
+
+    def __init__(self, connection: Inbound, missing: memoryview) -> None:
+        self._missing = missing
+        self._filled = connection.filled
+        self.connection_lost = connection.connection_lost  # type: ignore[method-assign]
+        self.eof_received = connection.eof_received  # type: ignore[method-assign]
+        self.pause_writing = connection.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = connection.resume_writing  # type: ignore[method-assign]
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (asyncio's signature)
+        return self._missing
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._missing = self._missing[nbytes:]
+        if not self._missing:
+            self._filled()
 
 
 def _expects_continue(headers: Fields) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -97,6 +98,71 @@ async def test_requests_follow_each_other_on_one_connection(start: Start) -> Non
 
     assert last.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"connection: close" in last
+
+
+def large(text: str, size: int = 300_000) -> bytes:
+    """A body that is more than what is read ahead of its handler."""
+    return json.dumps({"model": "gemma", "messages": [{"role": "user", "content": text * size}]}).encode()
+
+
+async def answered(reader: asyncio.StreamReader) -> bytes:
+    """The status line of the next answer, which is read to its end."""
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    length = next(line for line in head.split(b"\r\n") if line.startswith(b"content-length: "))
+    await reader.readexactly(int(length.partition(b": ")[2]))
+    return head.partition(b"\r\n")[0]
+
+
+async def test_large_and_small_requests_follow_each_other_on_one_connection(start: Start) -> None:
+    gateway = await start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rsplit(":", 1)[1]))
+    bodies = [large("a"), BODY, large("b"), large("c", 70_000), large("d", 3_000_000), BODY]
+
+    for body in bodies:
+        writer.write(chat(body=body))
+        assert await answered(reader) == b"HTTP/1.1 200 OK"
+    writer.close()
+
+    assert [json.loads(body)["messages"] for body in bodies] == [
+        request.json()["messages"] for request in gateway.engine.requests
+    ]
+    assert gateway.metric("gemma_gateway_body_bytes_in_flight") == 0
+
+
+async def test_large_body_may_come_in_pieces_of_any_size(start: Start) -> None:
+    gateway = await start()
+    body = large("x", 100_000)
+    request = chat(b"connection: close", body=body)
+    cuts = [0, 50, len(request) - len(body), len(request) - len(body) + 1, 40_000, 90_000, len(request) - 1, None]
+
+    answer = await sent(gateway, *(request[start:end] for start, end in pairwise(cuts)))
+
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert gateway.engine.requests[0].json()["messages"] == json.loads(body)["messages"]
+
+
+async def test_request_right_behind_a_large_body_has_to_be_sent_again(start: Start) -> None:
+    gateway = await start()
+
+    answer = await sent(gateway, chat(body=large("x")) + chat())
+
+    assert answer.count(b"HTTP/1.1 200 OK") == 1
+    assert b"\r\nconnection: close\r\n" in answer
+    assert len(gateway.engine.requests) == 1
+
+
+async def test_client_that_leaves_in_the_middle_of_a_large_body_leaves_nothing_behind(start: Start) -> None:
+    gateway = await start()
+    _, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rsplit(":", 1)[1]))
+    writer.write(chat(body=large("x"))[:200_000])
+    await gateway.until(lambda: gateway.metric("gemma_gateway_body_bytes_in_flight") > 300_000)
+
+    writer.close()
+
+    await gateway.until(lambda: gateway.metric("gemma_gateway_body_bytes_in_flight") == 0)
+    labels = {"path": "/v1/chat/completions", "status": "499"}
+    await gateway.until(lambda: gateway.metric("gemma_gateway_requests_total", **labels) == 1)
+    assert gateway.engine.requests == []
 
 
 async def test_request_before_the_answer_to_the_one_before_has_to_be_sent_again(start: Start) -> None:
