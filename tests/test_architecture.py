@@ -18,7 +18,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"api"}),
     frozenset({"access", "catalog", "media", "upstream"}),
     frozenset({"protocol", "metrics", "logs", "watch", "ledger", "usage_log", "tracing"}),
-    frozenset({"settings", "errors", "series"}),
+    frozenset({"settings", "errors", "series", "chunked"}),
 )
 HOT_PATH = (
     "api/inference.py",

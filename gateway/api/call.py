@@ -7,6 +7,7 @@ import http
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from gateway.chunked import framed
 from gateway.errors import ClientDisconnectedError, InvalidRequestError, PayloadTooLargeError
 from gateway.protocol import Body
 
@@ -57,6 +58,31 @@ class Call:
     left goes nowhere.
     """
 
+    __slots__ = (
+        "_client",
+        "_head",
+        "_http10",
+        "_pieces",
+        "_waiter",
+        "begun",
+        "blocked",
+        "expects_continue",
+        "flow",
+        "headers",
+        "keep_alive",
+        "left",
+        "method",
+        "more_body",
+        "on_drain",
+        "path",
+        "peer",
+        "response_complete",
+        "silent",
+        "taken",
+        "unread",
+        "write_framed",
+    )
+
     def __init__(
         self,
         client: Client,
@@ -87,6 +113,12 @@ class Call:
         self._client = client
         self._http10 = http10
         self._head = b""
+        #: Takes chunks with all that is around them in the middle of an answer; None where `write` has more to do.
+        self.write_framed: Callable[[bytes], None] | None = None
+        #: Whether the client takes less than was written; `on_drain` is called when it has caught up.
+        self.blocked = client.flow.write_paused
+        #: Whether nothing was written since this was set.
+        self.silent = False
         self._pieces: list[Body] = []
         #: Bytes of the body that have come.
         self.unread = 0
@@ -111,6 +143,7 @@ class Call:
     def leave(self) -> None:
         """The client has left."""
         self.left = True
+        self.write_framed = None
         self._wake()
 
     async def body(self, limit: int, hold: Callable[[int], None]) -> Body:
@@ -179,11 +212,9 @@ class Call:
 
     # The answer
 
-    # `flow.write_paused` tells whether the client takes less than was written; `on_drain` when it has caught up.
-
     async def drained(self) -> None:
         """Waits until the client has caught up."""
-        if self.flow.write_paused:
+        if self.blocked:
             await self.flow.drain()
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
@@ -205,11 +236,14 @@ class Call:
 
     def write(self, data: bytes) -> None:
         """Sends a piece, which is not empty."""
-        piece = data if self._http10 else b"%x\r\n%b\r\n" % (len(data), data)
+        self.silent = False
+        piece = data if self._http10 else framed(data)
         if self._head:
             piece, self._head = self._head + piece, b""
         if not self.left:
             self._client.transport.write(piece)
+            if not self._http10:
+                self.write_framed = self._client.transport.write
 
     def end(self) -> None:
         """Ends the answer."""

@@ -102,7 +102,7 @@ class Inference:
         inlined = self.media.untouched(request) or await self._inline(request, route, seen)
         if route is not seen.route:
             routing.note(route, seen, self.edge.metrics)
-        rename = None if route.rename is None and not route.echoes else routing.rename(route, request)
+        rename = routing.rename(route, request) if route.echoes else route.renaming
         await self._forward(inlined, route, rename, call, seen, hold=hold)
 
     async def _inline(self, request: InferenceRequest, route: Route, seen: Observation) -> Inlined:
@@ -172,7 +172,7 @@ class Inference:
 
     def _comments(self, call: Call, route: Route, seen: Observation) -> Comments:
         headers = exchange.EVENT_STREAM + routing.headers(route, seen)
-        return Comments(call, seen, self.edge.comment_seconds, headers)
+        return Comments(call, self.edge.comment_seconds, headers)
 
     async def _explain(self, inlined: Inlined) -> None:
         """Raises MediaError where an image that the engine got unseen is why it refused the request."""

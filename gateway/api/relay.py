@@ -10,6 +10,7 @@ from gateway.api import exchange
 from gateway.api.call import Call
 from gateway.api.dialects import Dialect, body_event
 from gateway.api.observation import Observation
+from gateway.chunked import CRLF, SIZE_LINES, framed
 from gateway.errors import EngineFailedError
 from gateway.settings import Modality
 from gateway.upstream import sse
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 #: Where the usage tells what the prompt's tokens were.
 DETAILS = {Dialect.OPENAI: b"prompt_tokens_details", Dialect.RESPONSES: b"input_tokens_details"}
+
+_SHORT = len(SIZE_LINES)
 
 #: The engine's name for the model as it stands in a reply, and what is put in its place; None: it stays.
 Rename = tuple[bytes, bytes] | None
@@ -31,6 +34,22 @@ class Relay:
     `media_tokens` is added to the usage. `rename` is how the engine's name for the model stands in a reply, and what is
     put in its place. `tells_speed`: the usage says how fast the answer came.
     """
+
+    __slots__ = (
+        "_aligned",
+        "_aligner",
+        "_call",
+        "_dialect",
+        "_events",
+        "_headers",
+        "_hide_usage",
+        "_media_tokens",
+        "_rename",
+        "_reply",
+        "_retry_after",
+        "_seen",
+        "_tells_speed",
+    )
 
     def __init__(
         self,
@@ -92,6 +111,8 @@ class Relay:
         seen.status = 200
         self._reply = reply
         self._aligner = sse.EventAligner()
+        self._aligned = False
+        self._events = 0
         call.on_drain = reply.resume
         with exchange.ending_in_event(self._dialect, call, seen, self._retry_after):
             try:
@@ -99,12 +120,35 @@ class Relay:
             except _EndedByEngineError:
                 call.end()
                 return
+            finally:
+                seen.events = self._events
             if rest := self._aligner.flush():
                 call.write(rest)
             call.end()
 
     def _pass_on(self, data: bytes) -> None:
         """What the engine has sent, as far as it is whole events. For each token: every call in here counts."""
+        if (
+            self._aligned
+            and data.find(sse.END) == len(data) - 2
+            and sse.USAGE_MARK not in data
+            and not data.startswith(sse.ERROR_MARKS)
+            and (write := self._call.write_framed) is not None
+        ):
+            # One event of an answer that has begun, with nothing in it but the name to be changed.
+            if self._rename is not None:
+                data = data.replace(*self._rename, 1)
+            self._events += 1
+            call = self._call
+            call.silent = False
+            size = len(data)
+            write(b"".join((SIZE_LINES[size], data, CRLF)) if size < _SHORT else framed(data))
+            if call.blocked:
+                self._reply.pause()
+            return
+        self._pass_on_events(data)
+
+    def _pass_on_events(self, data: bytes) -> None:
         if data.endswith(sse.END) and not self._aligner.rest:
             events = data
         elif not (events := self._aligner.feed(data)):
@@ -113,6 +157,7 @@ class Relay:
         # Comments that only keep the connection alive are no answer yet.
         if seen.first_byte is None and b"data:" in events:
             seen.first_byte = time.monotonic()
+        self._aligned = not self._aligner.rest and seen.first_byte is not None
         if sse.USAGE_MARK in events:
             events = self._usage(events)
         if self._rename is not None:
@@ -121,9 +166,9 @@ class Relay:
         if sse.ERROR_MARK in events and sse.has_error(events):
             self._end_at_error(events)
         if events:
-            seen.events += events.count(sse.END)
+            self._events += events.count(sse.END)
             call.write(events)
-            if call.flow.write_paused:
+            if call.blocked:
                 self._reply.pause()
 
     def _end_at_error(self, events: bytes) -> None:

@@ -96,5 +96,7 @@ def explanation(choice: policies.Choice[Replica]) -> bytes:
 
 def rename(route: Route, request: InferenceRequest) -> tuple[bytes, bytes] | None:
     """How the engine's name for the model stands in a reply, and what it becomes; None where it stays."""
-    name = route.reply_name(request.get("model", str)) if route.echoes else route.rename
+    if not route.echoes:
+        return route.renaming
+    name = route.reply_name(request.get("model", str))
     return None if name is None else (route.rename_from, b'"model":' + name)

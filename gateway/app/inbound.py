@@ -277,10 +277,18 @@ class Inbound(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._call is not None:
+            self._call.blocked = True
+
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._call is not None and self._call.on_drain is not None:
-            self._call.on_drain()
+        call = self._call
+        if call is not None:
+            call.blocked = False
+            if call.on_drain is not None:
+                call.on_drain()
 
     def _refuse(self) -> None:
         self._in_head = False

@@ -53,6 +53,8 @@ class Route:
     """What replies must carry as `model`, as JSON, where that is always the same; see `reply_name`."""
     rename_from: bytes
     """How an engine writes its own name for the model in a reply: `"model":"…"`."""
+    renaming: tuple[bytes, bytes] | None
+    """That, and what stands in its place, where that is always the same. One for all replies: each token needs it."""
     echoes: bool
     """Whether replies carry the name that the client used, which is another for each request: the catch-all."""
     fallbacks: tuple[Route, ...]
@@ -84,7 +86,8 @@ def _build(alias: str, target: str, models: Models, fallbacks: tuple[Route, ...]
     served_name = answering.served_name or target
     source = models[answering.base] if answering.base is not None else answering
     by_request = called.response_model is ResponseModel.REQUESTED
-    renamed = by_request and alias not in (served_name, CATCH_ALL)
+    rename = msgspec.json.encode(alias) if by_request and alias not in (served_name, CATCH_ALL) else None
+    rename_from = b'"model":' + msgspec.json.encode(served_name)
     return Route(
         alias=alias,
         target=target,
@@ -97,8 +100,9 @@ def _build(alias: str, target: str, models: Models, fallbacks: tuple[Route, ...]
         overrides=_encoded(answering.overrides, called.overrides),
         head=_head(served_name if target == CATCH_ALL else target, called.deprecated),
         limited=_limited((alias, target), models),
-        rename=msgspec.json.encode(alias) if renamed else None,
-        rename_from=b'"model":' + msgspec.json.encode(served_name),
+        rename=rename,
+        rename_from=rename_from,
+        renaming=(rename_from, b'"model":' + rename) if rename is not None else None,
         echoes=by_request and alias == CATCH_ALL,
         fallbacks=fallbacks,
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import cast
 
 import httptools
 
+from gateway.chunked import CRLF, SIZE_LINES_BY_TOTAL
 from gateway.errors import EngineFailedError, EngineTimeoutError
 from gateway.protocol import Buffer
 from gateway.settings import EngineSettings
@@ -16,6 +18,10 @@ from gateway.settings import EngineSettings
 HIGH_WATER = 256 * 1024
 
 _NEVER = float("inf")
+_SHORT = len(SIZE_LINES_BY_TOTAL)
+
+#: The end of a chunk that ends with a whole event, and of no chunk's size line.
+_CHUNK_END = b"\n\n\r\n"
 
 
 class StaleConnectionError(Exception):
@@ -29,9 +35,37 @@ class Connection(asyncio.Protocol):
     for each request, let alone each chunk, would cost more than the rest of this class.
     """
 
+    __slots__ = (
+        "_between",
+        "_chunks",
+        "_ends",
+        "_error",
+        "_feed",
+        "_first_byte_seconds",
+        "_has_body",
+        "_heard",
+        "_held",
+        "_idle_seconds",
+        "_keep_alive",
+        "_last_heard",
+        "_loop",
+        "_parser",
+        "_paused",
+        "_shortest",
+        "_total_seconds",
+        "_transport",
+        "_waiter",
+        "_watch",
+        "complete",
+        "head_complete",
+        "headers",
+        "idle_since",
+        "reused",
+        "status",
+    )
+
     def __init__(self, settings: EngineSettings) -> None:
         self._loop = asyncio.get_running_loop()
-        self._now = self._loop.time
         self._first_byte_seconds = settings.first_byte_seconds
         self._idle_seconds = settings.idle_seconds
         self._total_seconds = settings.total_seconds or _NEVER
@@ -60,6 +94,8 @@ class Connection(asyncio.Protocol):
         self.complete = False
         self._has_body = False
         self._keep_alive = False
+        #: Whether the parser has had a whole chunk, and nothing of the next one.
+        self._between = False
 
     @property
     def closed(self) -> bool:
@@ -88,7 +124,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             raise StaleConnectionError
-        self._last_heard = now = self._now()
+        self._last_heard = now = monotonic()
         self._ends = now + self._total_seconds
         if self._watch is None:
             self._watch = self._loop.call_later(self._shortest, self._look)
@@ -157,7 +193,7 @@ class Connection(asyncio.Protocol):
         """Reads on."""
         if self._paused:
             self._paused = False
-            self._last_heard = self._now()
+            self._last_heard = monotonic()
             if self._transport is not None:
                 self._transport.resume_reading()
 
@@ -193,7 +229,7 @@ class Connection(asyncio.Protocol):
         self._watch = None
         if self.closed:
             return
-        now = self._now()
+        now = monotonic()
         deadline = self._deadline()
         if now < deadline:
             wait = min(deadline - now, self._shortest)
@@ -223,13 +259,27 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        feed = self._feed
+        if feed is not None and self._between:
+            # Nearly always one token comes, in a chunk of its own: that needs no parser, which stays where it is.
+            size = len(data)
+            if size < _SHORT and data.startswith(line := SIZE_LINES_BY_TOTAL[size]) and data.endswith(CRLF):
+                self._last_heard = monotonic()
+                try:
+                    feed(data[len(line) : -2])
+                except Exception as fault:  # noqa: BLE001 - raised again where the reply is waited for
+                    self._fail(fault)
+                return
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         if self.complete:
             # Nothing was asked for: whatever this is, it must not be taken for the next reply.
             self.close()
             return
         self._heard = True
         if self._has_body:
-            self._last_heard = self._now()
+            self._last_heard = monotonic()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -238,6 +288,7 @@ class Connection(asyncio.Protocol):
             self._wake()
             self.close()
             return
+        self._between = self._between and data.endswith(_CHUNK_END)
         if self._feed is None:
             if self._waiter is not None:
                 self._wake()
@@ -278,16 +329,21 @@ class Connection(asyncio.Protocol):
         if self.status >= 200:
             self.head_complete = True
 
+    def on_chunk_complete(self) -> None:
+        self._between = True
+
     def on_body(self, body: bytes) -> None:
+        self._between = False
         if not self._has_body:
             self._has_body = True
-            self._last_heard = self._now()
+            self._last_heard = monotonic()
         self._chunks.append(body)
         self._held += len(body)
         if self._held > HIGH_WATER and self._feed is None:
             self.pause()
 
     def on_message_complete(self) -> None:
+        self._between = False
         if self.head_complete:
             self.complete = True
             self._keep_alive = bool(self._parser.should_keep_alive())
