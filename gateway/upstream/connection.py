@@ -20,8 +20,8 @@ HIGH_WATER = 256 * 1024
 _NEVER = float("inf")
 _SHORT = len(SIZE_LINES_BY_TOTAL)
 
-#: The end of a chunk that ends with a whole event, and of no chunk's size line.
-_CHUNK_END = b"\n\n\r\n"
+_EVENT_END = b"\n\n"
+_EVENT_AND_CHUNK_END = _EVENT_END + CRLF
 
 
 class StaleConnectionError(Exception):
@@ -265,10 +265,7 @@ class Connection(asyncio.Protocol):
             size = len(data)
             if size < _SHORT and data.startswith(line := SIZE_LINES_BY_TOTAL[size]) and data.endswith(CRLF):
                 self._last_heard = monotonic()
-                try:
-                    feed(data[len(line) : -2])
-                except Exception as fault:  # noqa: BLE001 - raised again where the reply is waited for
-                    self._fail(fault)
+                self._hand_out(feed, data[len(line) : -2])
                 return
         self._parse(data)
 
@@ -288,22 +285,27 @@ class Connection(asyncio.Protocol):
             self._wake()
             self.close()
             return
-        self._between = self._between and data.endswith(_CHUNK_END)
+        # After the content only the end of its chunk has come. To be told of that by the parser takes a tenth longer.
+        chunks = self._chunks
+        self._between = bool(chunks) and data.endswith(_EVENT_AND_CHUNK_END) and chunks[-1].endswith(_EVENT_END)
         if self._feed is None:
             if self._waiter is not None:
                 self._wake()
             return
-        chunks = self._chunks
         if chunks:
-            try:
-                self._feed(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-            except Exception as fault:  # noqa: BLE001 - raised again where the reply is waited for
-                # Also after the last byte: then there is nothing to drop, but the fault must be heard.
-                self._error = self._error or fault
-                self._wake()
-            chunks.clear()
+            self._chunks = []
             self._held = 0
+            self._hand_out(self._feed, chunks[0] if len(chunks) == 1 else b"".join(chunks))
         if self.complete:
+            self._wake()
+
+    def _hand_out(self, feed: Callable[[bytes], None], data: bytes) -> None:
+        try:
+            feed(data)
+        except Exception as fault:  # noqa: BLE001 - raised again where the reply is waited for
+            # Also after the last byte: then there is nothing to drop, but the fault must be heard.
+            self._error = self._error or fault
+            self._feed = None
             self._wake()
 
     def eof_received(self) -> None:
@@ -329,11 +331,7 @@ class Connection(asyncio.Protocol):
         if self.status >= 200:
             self.head_complete = True
 
-    def on_chunk_complete(self) -> None:
-        self._between = True
-
     def on_body(self, body: bytes) -> None:
-        self._between = False
         if not self._has_body:
             self._has_body = True
             self._last_heard = monotonic()
@@ -343,7 +341,6 @@ class Connection(asyncio.Protocol):
             self.pause()
 
     def on_message_complete(self) -> None:
-        self._between = False
         if self.head_complete:
             self.complete = True
             self._keep_alive = bool(self._parser.should_keep_alive())
