@@ -265,7 +265,10 @@ class Connection(asyncio.Protocol):
             size = len(data)
             if size < _SHORT and data.startswith(line := SIZE_LINES_BY_TOTAL[size]) and data.endswith(CRLF):
                 self._last_heard = monotonic()
-                self._hand_out(feed, data[len(line) : -2])
+                try:
+                    feed(data[len(line) : -2])
+                except Exception as fault:  # noqa: BLE001 - raised again where the reply is waited for
+                    self._stop_feeding(fault)
                 return
         self._parse(data)
 
@@ -295,18 +298,18 @@ class Connection(asyncio.Protocol):
         if chunks:
             self._chunks = []
             self._held = 0
-            self._hand_out(self._feed, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            try:
+                self._feed(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            except Exception as fault:  # noqa: BLE001 - as above
+                self._stop_feeding(fault)
         if self.complete:
             self._wake()
 
-    def _hand_out(self, feed: Callable[[bytes], None], data: bytes) -> None:
-        try:
-            feed(data)
-        except Exception as fault:  # noqa: BLE001 - raised again where the reply is waited for
-            # Also after the last byte: then there is nothing to drop, but the fault must be heard.
-            self._error = self._error or fault
-            self._feed = None
-            self._wake()
+    def _stop_feeding(self, fault: Exception) -> None:
+        """Also after the last byte: then there is nothing to drop, but the fault must be heard."""
+        self._error = self._error or fault
+        self._feed = None
+        self._wake()
 
     def eof_received(self) -> None:
         return None
