@@ -166,7 +166,7 @@ class Call:
     async def _read_on(self, told: int, limit: int, hold: Callable[[int], None]) -> None:
         if self.expects_continue:
             self._client.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if told > READ_AHEAD:
+        if told > READ_AHEAD and b"transfer-encoding" not in self.headers and not self.left:
             self._read_rest(told)
         while self.more_body and not self.left:
             if self.unread > told:

@@ -130,7 +130,7 @@ class Relay:
         """What the engine has sent, as far as it is whole events. For each token: every call in here counts."""
         if (
             self._aligned
-            and data.find(sse.END) == len(data) - 2
+            and 0 < len(data) - 2 == data.find(sse.END)
             and sse.USAGE_MARK not in data
             and not data.startswith(sse.ERROR_MARKS)
             and (write := self._call.write_framed) is not None

@@ -213,3 +213,25 @@ async def test_openapi_document_describes_every_inference_route(start: Start) ->
     paths = (await gateway.client.get("/openapi.json")).json()["paths"]
 
     assert {"/v1/chat/completions", "/v1/messages", "/v1/models"} <= set(paths)
+
+
+@pytest.mark.parametrize("half", [b"\n", b"d", b"da", b'data: {"id', event("b")[:-1]])
+async def test_what_is_no_whole_event_yet_waits_for_its_rest(start: Start, half: bytes) -> None:
+    gateway = await start()
+
+    async def behave(_: Received, writer: asyncio.StreamWriter) -> None:
+        await fake_engine.begin(writer)
+        for _number in range(3):
+            await fake_engine.send(writer, event("a", "served"))
+            await asyncio.sleep(0.02)
+        await fake_engine.send(writer, half)
+        await asyncio.sleep(0.02)
+        fake_engine.abort(writer)
+
+    gateway.engine.behaviour = behave
+
+    response = await gateway.chat(stream=True)
+
+    *whole, fault = response.text.split("\n\n")[:-1]
+    assert whole == [event("a", "gemma").decode().strip()] * 3
+    assert json.loads(fault.removeprefix("data: "))["error"]["code"] == "engine_failed"
