@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from loadtest.client import connected, exchange
-from loadtest.processes import cpu_seconds, engine_command, free_port, gateway_command, running
+from loadtest.processes import cpu_seconds, engine_command, free_port, gateway_command, running, until_calm
 
 
 def picture(size: int) -> bytes:
@@ -47,6 +47,7 @@ def cost(command: list[str], port: int, data: bytes, requests: int) -> float:
         statuses = {exchange(connection, data) for _ in range(3)}
         if statuses != {200}:
             raise RuntimeError(f"{command!r} answered {statuses}")
+        until_calm(pid)
         started = cpu_seconds(pid)
         for _ in range(requests):
             exchange(connection, data)

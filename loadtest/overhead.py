@@ -30,13 +30,11 @@ from loadtest.overhead_load import measure
 from loadtest.overhead_proxies import Proxy
 from loadtest.overhead_report import Results, Sample
 from loadtest.overhead_scenarios import Scenario, named
-from loadtest.processes import cpu_seconds, engine_command, free_port, running
+from loadtest.processes import engine_command, free_port, running, until_calm
 
 _SMALL = b'{"model":"gemma","messages":[{"role":"user","content":"Say hello."}],"max_tokens":16}'
 #: Seconds that a proxy may take from listening to its first answer.
 _UNTIL_READY = 60.0
-#: Seconds of CPU in half a second, of a process that has nothing to do.
-_CALM = 0.03
 
 
 @contextlib.contextmanager
@@ -54,16 +52,6 @@ def started(proxy: Proxy, engine: int, choosing: bool) -> Iterator[tuple[int, in
         yield port, pid
 
 
-def _until_calm(pid: int) -> None:
-    """What a process does once after its start, such as imports in the background, belongs to no figure."""
-    before = -1.0
-    for _ in range(60):
-        if cpu_seconds(pid) - before < _CALM:
-            return
-        before = cpu_seconds(pid)
-        time.sleep(0.5)
-
-
 def _until_ready(proxy: Proxy, port: int, pid: int) -> None:
     """Raises RuntimeError where it does not answer in time."""
     deadline = time.monotonic() + _UNTIL_READY
@@ -73,7 +61,7 @@ def _until_ready(proxy: Proxy, port: int, pid: int) -> None:
             connection.settimeout(10)
             status = exchange(connection, _SMALL, proxy.headers)
             if status == 200:
-                _until_calm(pid)
+                until_calm(pid)
                 return
         time.sleep(0.2)
     raise RuntimeError(f"{proxy.name} answers {status or 'nothing'}")

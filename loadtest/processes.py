@@ -11,6 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+#: Seconds of CPU in half a second, of a process that has nothing to do.
+_CALM = 0.03
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 #: Ports that somebody was told: whoever it was may not listen there yet.
@@ -22,6 +25,18 @@ def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     own = (int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14])) / _TICKS
     return own + sum(cpu_seconds(child) for child in _children(pid))
+
+
+def until_calm(pid: int) -> None:
+    """Waits, half a minute at most: what a process and its children do once after their start, such as imports in the
+    background, belongs to no figure.
+    """
+    before = -1.0
+    for _ in range(60):
+        if cpu_seconds(pid) - before < _CALM:
+            return
+        before = cpu_seconds(pid)
+        time.sleep(0.5)
 
 
 def resident_bytes(pid: int) -> int:
