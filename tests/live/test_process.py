@@ -219,6 +219,7 @@ async def test_log_is_one_json_object_a_line_with_the_request_id_and_no_key(proc
     process.child.send_signal(signal.SIGTERM)
     _, log = await process.child.communicate()
 
+    assert "Traceback" not in log.decode(), log.decode()
     lines = [json.loads(line) for line in log.decode().splitlines()]
     access = [line for line in lines if line["logger"] == "gateway.access"]
     assert [line["request_id"] for line in access] == [answer.headers["x-request-id"]]
