@@ -142,6 +142,7 @@ class Relay:
             call = self._call
             call.silent = False
             size = len(data)
+            # `framed`, less the call.
             write(b"".join((SIZE_LINES[size], data, CRLF)) if size < _SHORT else framed(data))
             if call.blocked:
                 self._reply.pause()

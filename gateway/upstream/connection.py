@@ -13,6 +13,7 @@ from gateway.chunked import CRLF, SIZE_LINES_BY_TOTAL
 from gateway.errors import EngineFailedError, EngineTimeoutError
 from gateway.protocol import Buffer
 from gateway.settings import EngineSettings
+from gateway.upstream.sse import END
 
 #: Bytes of a reply held for a slow client before reading from the engine stops.
 HIGH_WATER = 256 * 1024
@@ -20,8 +21,7 @@ HIGH_WATER = 256 * 1024
 _NEVER = float("inf")
 _SHORT = len(SIZE_LINES_BY_TOTAL)
 
-_EVENT_END = b"\n\n"
-_EVENT_AND_CHUNK_END = _EVENT_END + CRLF
+_EVENT_AND_CHUNK_END = END + CRLF
 
 
 class StaleConnectionError(Exception):
@@ -290,7 +290,7 @@ class Connection(asyncio.Protocol):
             return
         # After the content only the end of its chunk has come. To be told of that by the parser takes a tenth longer.
         chunks = self._chunks
-        self._between = bool(chunks) and data.endswith(_EVENT_AND_CHUNK_END) and chunks[-1].endswith(_EVENT_END)
+        self._between = bool(chunks) and data.endswith(_EVENT_AND_CHUNK_END) and chunks[-1].endswith(END)
         if self._feed is None:
             if self._waiter is not None:
                 self._wake()
