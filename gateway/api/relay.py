@@ -132,12 +132,12 @@ class Relay:
             self._aligned
             and 0 < len(data) - 2 == data.find(sse.END)
             and sse.USAGE_MARK not in data
-            and not data.startswith(sse.ERROR_MARKS)
+            and sse.ERROR_MARK not in data
             and (write := self._call.write_framed) is not None
         ):
             # One event of an answer that has begun, with nothing in it but the name to be changed.
             if self._rename is not None:
-                data = data.replace(*self._rename, 1)
+                data = data.replace(*self._rename)
             self._events += 1
             call = self._call
             call.silent = False

@@ -235,3 +235,24 @@ async def test_what_is_no_whole_event_yet_waits_for_its_rest(start: Start, half:
     *whole, fault = response.text.split("\n\n")[:-1]
     assert whole == [event("a", "gemma").decode().strip()] * 3
     assert json.loads(fault.removeprefix("data: "))["error"]["code"] == "engine_failed"
+
+
+async def test_later_events_are_looked_through_as_the_first_is(start: Start) -> None:
+    gateway = await start()
+    twice = fake_engine.data({"metadata": {"model": "served"}, "model": "served"})
+    fault = b": note\n" + fake_engine.data({"error": {"message": "inside", "code": 500}})
+
+    async def behave(_: Received, writer: asyncio.StreamWriter) -> None:
+        await fake_engine.begin(writer)
+        for payload in (event("a", "served"), event("b", "served"), twice, fault, b""):
+            await fake_engine.send(writer, payload)
+            await asyncio.sleep(0.02)
+
+    gateway.engine.behaviour = behave
+
+    response = await gateway.chat(stream=True)
+
+    assert response.text.count('"model":"gemma"') == 4
+    assert "served" not in response.text
+    assert "inside" not in response.text
+    assert json.loads(response.text.rpartition("data: ")[2])["error"]["code"] == "engine_failed"
